@@ -1,0 +1,80 @@
+"""What can go wrong, and which exit code it ends in.
+
+    FlopsFitError
+    |- ConfigError      a setting is unknown, of the wrong type or out of range        exit 2
+    |- ContractError    a model, data set or loss breaks the duck-typed contract       exit 2
+    |- PlanError        no sensible sweep exists for these budgets and sizes           exit 2
+    |- InputError       a file of runs cannot be used as it is                         exit 2
+    |- FitError         the runs do not support a usable number                        exit 2
+    |- LaunchError      the launcher's world is not the one Accelerate sees            exit 2
+    |- StoreError       the output folder cannot be read or written                    exit 74
+    |  |- PlanMismatch  it belongs to another sweep                                    exit 2
+    `- ExperimentError  one run cannot go on; it is recorded and the sweep continues   exit 3
+       |- Diverged, OutOfMemory, DataExhausted, ModelFailed
+
+Each message has three parts: what we got, what we expected, what to do next.
+"""
+
+
+class FlopsFitError(Exception):
+    """Base of all errors raised on purpose."""
+
+    exit_code = 2
+
+
+class ConfigError(FlopsFitError, ValueError):
+    """A setting is unknown, of the wrong type or out of range."""
+
+
+class ContractError(FlopsFitError, TypeError, ValueError):
+    """A model, data set or loss function breaks the contract that training relies on."""
+
+
+class PlanError(FlopsFitError, ValueError):
+    """No sensible sweep exists for these budgets and sizes."""
+
+
+class InputError(FlopsFitError, ValueError):
+    """A file of runs cannot be used as it is."""
+
+
+class FitError(FlopsFitError, ValueError):
+    """The runs do not support a usable number."""
+
+
+class LaunchError(FlopsFitError, RuntimeError):
+    """The world that the launcher announced is not the one that Accelerate sees."""
+
+
+class StoreError(FlopsFitError, OSError):
+    """The output folder cannot be read or written."""
+
+    exit_code = 74
+
+
+class PlanMismatch(StoreError):
+    """The output folder belongs to another sweep."""
+
+    exit_code = 2
+
+
+class ExperimentError(FlopsFitError, RuntimeError):
+    """One run cannot go on; it is recorded with its reason and the sweep continues."""
+
+    exit_code = 3
+
+
+class Diverged(ExperimentError):
+    """The loss became non-finite or exploded."""
+
+
+class OutOfMemory(ExperimentError):
+    """Not even the smallest micro-batch fits."""
+
+
+class DataExhausted(ExperimentError):
+    """The data ended before the planned tokens were seen."""
+
+
+class ModelFailed(ExperimentError):
+    """The model, its data set or its loss raised."""

@@ -1,0 +1,86 @@
+"""What does a fit say about a budget, and how sure is it?"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """A predicted number and where its uncertainty comes from."""
+
+    value: float
+    interval: tuple[float, float]
+    """(low, high) at the prediction's level, statistical and form parts together."""
+    statistical_interval: tuple[float, float]
+    """What noise in the runs alone would give, were the law exactly right."""
+    form_interval: tuple[float, float]
+    """What the law's form alone would give, were there no noise."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Baseline:
+    """The rule of thumb D/N = 20 at the same compute, to compare with."""
+
+    num_params: float
+    num_tokens: float
+    loss: float | None
+    """What the fitted law expects there; None where the method has no L(N, D)."""
+    tokens_per_param: float = 20.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """The compute-optimal model at one budget."""
+
+    compute: float
+    """C, training FLOPs."""
+    law: str
+    """Name of the method that gave it ("approach3", "extended", ...)."""
+    level: float
+    """Nominal coverage of each interval, such as 0.9."""
+    extrapolation_factor: float
+    """``compute`` over the largest budget that was fitted."""
+    num_params_estimate: Estimate
+    num_tokens_estimate: Estimate
+    tokens_per_param_estimate: Estimate
+    loss_estimate: Estimate
+    baseline: Baseline
+
+    @property
+    def num_params(self) -> float:
+        """N_opt, parameters."""
+        return self.num_params_estimate.value
+
+    @property
+    def num_params_interval(self) -> tuple[float, float]:
+        """(low, high) of N_opt."""
+        return self.num_params_estimate.interval
+
+    @property
+    def num_tokens(self) -> float:
+        """D_opt, tokens."""
+        return self.num_tokens_estimate.value
+
+    @property
+    def num_tokens_interval(self) -> tuple[float, float]:
+        """(low, high) of D_opt."""
+        return self.num_tokens_estimate.interval
+
+    @property
+    def tokens_per_param(self) -> float:
+        """D_opt / N_opt."""
+        return self.tokens_per_param_estimate.value
+
+    @property
+    def tokens_per_param_interval(self) -> tuple[float, float]:
+        """(low, high) of D_opt / N_opt."""
+        return self.tokens_per_param_estimate.interval
+
+    @property
+    def loss(self) -> float:
+        """Expected loss at the optimum, nats per token."""
+        return self.loss_estimate.value
+
+    @property
+    def loss_interval(self) -> tuple[float, float]:
+        """(low, high) of the loss at the optimum."""
+        return self.loss_estimate.interval

@@ -1,0 +1,227 @@
+"""What is decided before a run, and what is known after it?
+
+Frozen values that flow one way: ModelProbe -> SweepPlan of Experiments -> RunResult -> RunTable,
+and what the fit says of them: Interval, Finding. Units stand in the field docstrings. ``None`` means absent.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flops_fit.quantities import format_flops
+from flops_fit.schema import canonical_json
+
+FloatArray = NDArray[np.float64]
+Status = Literal["completed", "diverged", "failed"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelProbe:
+    """One model size, built on the meta device and counted."""
+
+    size_param_value: int
+    num_params: int
+    """N, all parameters, shared ones once."""
+    num_params_non_embedding: int
+    """N without the weights of ``nn.Embedding`` modules that are not also an output layer."""
+    flops_per_token: float | None = None
+    """Training FLOPs per token, forward and backward, attention counted dense; None if not measured."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rejection:
+    """A size or a (size, budget) cell that the plan leaves out, and why."""
+
+    size_param_value: int
+    reason: str
+    compute_budget: float | None = None
+    """None where the size is unusable at any budget."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How a run is trained. It follows from N alone, so that runs of one size can share a trunk."""
+
+    batch_tokens: int
+    """Global batch of one optimizer step, tokens; a multiple of ``tokens_per_sample``."""
+    learning_rate: float
+    warmup_tokens: int
+    schedule: Literal["wsd", "cosine", "linear", "constant", "inverse_sqrt"] = "wsd"
+    decay_fraction: float = 0.2
+    """Share of the run's tokens spent in the WSD decay."""
+    weight_decay: float = 0.1
+    beta1: float = 0.9
+    beta2: float = 0.95
+    max_grad_norm: float | None = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """One training run of a sweep, fully decided before it starts."""
+
+    experiment_id: str
+    """Content hash of all that changes the loss (see `content_id`)."""
+    compute_budget: float
+    """C, training FLOPs the run was planned for."""
+    size_param_value: int
+    num_params: int
+    """N."""
+    num_params_non_embedding: int
+    num_tokens: int
+    """D, training tokens, a multiple of ``tokens_per_sample``."""
+    flops_per_token: float
+    """FLOPs per token by the plan's convention, so that C = flops_per_token * D."""
+    measured_flops_per_token: float | None
+    """FLOPs per token counted on the model itself; None if not measured."""
+    tokens_per_sample: int
+    recipe: Recipe
+    seed: int = 0
+
+    @property
+    def tokens_per_param(self) -> float:
+        """D/N."""
+        return self.num_tokens / self.num_params
+
+    @property
+    def num_steps(self) -> int:
+        """Optimizer steps; the last one may be partial."""
+        return -(-self.num_tokens // self.recipe.batch_tokens)
+
+    @property
+    def group(self) -> str:
+        """Runs of one size and seed share data order and initial weights, so their errors are correlated."""
+        return f"{self.size_param_value}-{self.seed}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepPlan:
+    """All runs of a sweep, and what was left out."""
+
+    experiments: tuple[Experiment, ...]
+    rejected: tuple[Rejection, ...]
+    model_cls_name: str
+    size_param: str
+    compute_budgets: tuple[float, ...]
+    model_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    flops_convention: str = "6N"
+    """What a FLOP is in this plan: "6N" per token (or another multiple of N) or "measured"."""
+    task_name: str = ""
+    task_fingerprint: str = ""
+    """Identifies model, data and loss; runs of different fingerprints are never mixed."""
+    data_unit: str = "tokens"
+
+    @property
+    def total_flops(self) -> float:
+        """Training FLOPs of all experiments together, by the plan's convention."""
+        return float(sum(e.flops_per_token * e.num_tokens for e in self.experiments))
+
+    @property
+    def num_experiments(self) -> int:
+        """How many runs the plan holds."""
+        return len(self.experiments)
+
+    def __repr__(self) -> str:
+        return (
+            f"SweepPlan({self.num_experiments} experiments, {len(self.compute_budgets)} budgets, "
+            f"total_flops={format_flops(self.total_flops)})"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunResult:
+    """What one run of the plan came to. Losses are None, never NaN, where a run did not complete."""
+
+    experiment: Experiment
+    status: Status
+    loss: float | None
+    """Mean held-out loss at the end of the finished schedule, nats per ``data_unit``."""
+    loss_std_error: float | None
+    """Standard error of that mean over held-out samples."""
+    tokens_seen: int
+    flops_spent: float
+    """Counted: measured FLOPs per token (the plan's where not measured) times ``tokens_seen``."""
+    wall_seconds: float
+    reason: str | None = None
+    """Why it did not complete."""
+    epochs: float | None = None
+    """``tokens_seen`` over unique training tokens."""
+    train_loss: float | None = None
+    """Mean training loss over the last tenth of the steps."""
+    steps: int = 0
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    """World size, micro-batch, precision, device, versions, time of the end: what did not decide the loss."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExcludedRun:
+    """A run that does not enter a fit, and why."""
+
+    source: str
+    """Experiment id, or "line 17" of the file."""
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """Something a reader must know before believing a number."""
+
+    level: Literal["info", "warning", "error"]
+    """"error": the number it speaks of must not be used."""
+    code: str
+    """Stable short name, such as "optimum_at_edge"."""
+    message: str
+    advice: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interval:
+    """A number with its interval."""
+
+    value: float
+    low: float
+    high: float
+    level: float = 0.9
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RunTable:
+    """Finished runs as columns, each of shape (n_runs,). The only thing that fitting sees."""
+
+    compute_budget: FloatArray
+    """Planned C: runs of one IsoFLOP curve have the same value."""
+    compute: FloatArray
+    """C spent, FLOPs."""
+    num_params: FloatArray
+    """N."""
+    num_tokens: FloatArray
+    """D."""
+    loss: FloatArray
+    """Nats per token, finite and positive."""
+    source: tuple[str, ...]
+    """Experiment id or "line 17": where the row came from."""
+    condition: tuple[str, ...]
+    """Recipe or data set the run belongs to; "" where the table has none."""
+    group: tuple[str, ...]
+    """Runs of one group have correlated errors (one trunk); unique per row where unknown."""
+    seed: NDArray[np.int64]
+    num_params_non_embedding: FloatArray | None = None
+    learning_rate: FloatArray | None = None
+    epochs: FloatArray | None = None
+    unique_tokens: FloatArray | None = None
+    excluded: tuple[ExcludedRun, ...] = ()
+    notes: tuple[Finding, ...] = ()
+    """What reading the table already found."""
+    name: str = ""
+    data_unit: str = "tokens"
+
+    def __len__(self) -> int:
+        return len(self.loss)
+
+
+def content_id(**content: Any) -> str:
+    """Returns the id of a run: 16 hex digits of the SHA-256 of everything that changes its loss."""
+    return hashlib.sha256(canonical_json(content).encode()).hexdigest()[:16]

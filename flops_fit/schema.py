@@ -1,0 +1,126 @@
+"""How do plain values (from JSON or YAML) become frozen dataclasses, and back?
+
+One way for configuration, plans and results alike: an unknown key, a missing key or a value of the
+wrong type is a ConfigError that names the path and the nearest known key.
+"""
+
+import dataclasses
+import difflib
+import json
+import math
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from flops_fit.errors import ConfigError
+
+T = TypeVar("T")
+
+
+def build(cls: type[T], values: Mapping[str, Any], *, path: str = "") -> T:
+    """Builds the dataclass ``cls`` from a mapping, nested dataclasses included.
+
+    Args:
+        cls: A dataclass type.
+        values: Plain values by field name.
+        path: Where ``values`` stands, for messages ("train.recipe").
+
+    Raises:
+        ConfigError: If a key is unknown or missing, or a value has the wrong type.
+    """
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{path or cls.__name__}: got {values!r}, expected a mapping of settings.")
+    fields = {f.name: f for f in dataclasses.fields(cls) if f.init}  # type: ignore[arg-type]
+    hints = typing.get_type_hints(cls)
+    arguments: dict[str, Any] = {}
+    for key, value in values.items():
+        where = f"{path}.{key}" if path else str(key)
+        if key not in fields:
+            raise ConfigError(unknown_name("key", where, str(key), fields))
+        arguments[key] = _convert(hints[key], value, where)
+    missing = [n for n, f in fields.items() if n not in arguments and _is_required(f)]
+    if missing:
+        raise ConfigError(f"{path or cls.__name__}: missing {', '.join(missing)}. Give a value for each.")
+    return cls(**arguments)
+
+
+def to_plain(value: Any) -> Any:
+    """Turns dataclasses, tuples, mappings and numpy scalars into JSON-ready values.
+
+    Non-finite numbers are refused: None means absent, and strict JSON has no NaN.
+    """
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: to_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(k): to_plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [to_plain(v) for v in value]
+    if hasattr(value, "item") and not isinstance(value, (str, bytes)):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"got {value}, expected a finite number or None")
+    return value
+
+
+def canonical_json(value: Any) -> str:
+    """Writes a value as JSON that is equal for equal values: sorted keys, no NaN, no blanks."""
+    return json.dumps(to_plain(value), sort_keys=True, allow_nan=False, separators=(",", ":"))
+
+
+def unknown_name(kind: str, got: str, name: str, known: typing.Iterable[str]) -> str:
+    """Words the error for an unknown name: what we got, the nearest known one, all known ones."""
+    known = sorted(known)
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return f"unknown {kind} {got!r}.{hint} Known: {', '.join(known)}."
+
+
+def _is_required(field: "dataclasses.Field[Any]") -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+
+
+def _convert(hint: Any, value: Any, path: str) -> Any:
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if hint is Any:
+        return value
+    if origin in (typing.Union, types.UnionType):
+        if value is None and type(None) in args:
+            return None
+        return _convert_union([a for a in args if a is not type(None)], value, path)
+    if origin is typing.Literal:
+        if value not in args:
+            raise ConfigError(f"{path}: " + unknown_name("choice", str(value), str(value), map(str, args)))
+        return value
+    if dataclasses.is_dataclass(hint):
+        return build(typing.cast(type[Any], hint), value, path=path)
+    if origin is tuple:
+        if not isinstance(value, (list, tuple)):
+            raise ConfigError(f"{path}: got {value!r}, expected a list.")
+        return tuple(_convert(args[0], v, f"{path}[{i}]") for i, v in enumerate(value))
+    if origin is not None and issubclass(origin, Mapping):
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"{path}: got {value!r}, expected a mapping.")
+        return {str(k): _convert(args[1], v, f"{path}.{k}") for k, v in value.items()}
+    return _convert_scalar(hint, value, path)
+
+
+def _convert_union(choices: list[Any], value: Any, path: str) -> Any:
+    for choice in choices:
+        try:
+            return _convert(choice, value, path)
+        except ConfigError as error:
+            last = error
+    raise last
+
+
+def _convert_scalar(hint: Any, value: Any, path: str) -> Any:
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if hint is int and isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
+        raise ConfigError(f"{path}: got {value!r}, expected {hint.__name__}.")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"{path}: got {value}, expected a finite number.")
+    return value
