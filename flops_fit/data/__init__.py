@@ -1,0 +1,1 @@
+"""Numbered samples: packed token files, data sets of users, built-in corpora."""

@@ -1,0 +1,1 @@
+"""From model sizes and budgets to a sweep; numbers only, no torch."""
