@@ -1,0 +1,45 @@
+"""What will keep the fit of a plan from being trusted, said before any compute is spent?"""
+
+from flops_fit.quantities import format_flops
+from flops_fit.records import Finding, SweepPlan
+
+MIN_BUDGETS = 5
+MIN_SIZES = 4
+MIN_SPAN = 10**1.5
+
+
+def check_plan(plan: SweepPlan) -> tuple[Finding, ...]:
+    """Returns a finding for each property of the plan that its fit would suffer from."""
+    findings = []
+    budgets = plan.compute_budgets
+    if len(budgets) < MIN_BUDGETS:
+        findings.append(
+            Finding(
+                level="warning",
+                code="few_budgets",
+                message=f"the plan has {len(budgets)} compute budgets, too few to check a power law.",
+                advice=f"Plan at least {MIN_BUDGETS} budgets over at least 1.5 decades.",
+            )
+        )
+    elif budgets[-1] / budgets[0] < MIN_SPAN:
+        findings.append(
+            Finding(
+                level="warning",
+                code="short_span",
+                message=f"the budgets span a factor of {budgets[-1] / budgets[0]:.3g} only.",
+                advice="Span at least a factor of 32 (1.5 decades), or exponents will be mostly noise.",
+            )
+        )
+    for budget in budgets:
+        sizes = {e.num_params for e in plan.experiments if e.compute_budget == budget}
+        if len(sizes) < MIN_SIZES:
+            findings.append(
+                Finding(
+                    level="warning",
+                    code="few_sizes",
+                    message=f"the budget {format_flops(budget)} has {len(sizes)} sizes, "
+                    f"and a minimum needs at least {MIN_SIZES}.",
+                    advice="Widen min_size..max_size, lower size_multiple, or raise the budget.",
+                )
+            )
+    return tuple(findings)

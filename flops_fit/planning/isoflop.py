@@ -1,0 +1,240 @@
+"""Which runs measure where the loss is lowest at each budget?
+
+An IsoFLOP grid (Hoffmann et al. 2022, arXiv:2203.15556, section 3.2): at each budget C several sizes N,
+each trained on D = C / k(N) tokens, k being the FLOPs per token.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from flops_fit.errors import ConfigError, PlanError
+from flops_fit.planning.feasibility import Cell, Limits, reason_against
+from flops_fit.planning.recipe import RecipeRule, recipe_for
+from flops_fit.quantities import format_flops, log_spaced
+from flops_fit.records import Experiment, ModelProbe, Rejection, SweepPlan, content_id
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepSettings:
+    """The grid of a sweep (configs/sweep)."""
+
+    compute_budgets: tuple[float, ...] = ()
+    """C of each IsoFLOP curve, training FLOPs."""
+    num_sizes_per_budget: int = 7
+    min_size: int = 64
+    max_size: int = 8192
+    size_multiple: int = 64
+    flops_per_param_per_token: float | Literal["measured"] = 6.0
+    """f in C = f N D, or "measured": FLOPs counted on each model."""
+    center_tokens_per_param: float = 20.0
+    """First guess of the optimal D/N. Sizes are taken around it; it does not enter the fit."""
+    half_width: float = 8.0
+    """Sizes lie within this factor of the guessed optimal N, where so many are feasible."""
+    limits: Limits = field(default_factory=Limits)
+    recipe: RecipeRule = field(default_factory=RecipeRule)
+    num_seeds: int = 1
+
+    def __post_init__(self) -> None:
+        checks = {
+            "num_sizes_per_budget": self.num_sizes_per_budget >= 1,
+            "min_size": self.min_size >= 1,
+            "max_size": self.max_size >= self.min_size,
+            "size_multiple": self.size_multiple >= 1,
+            "flops_per_param_per_token": self.flops_per_param_per_token == "measured"
+            or float(self.flops_per_param_per_token) > 0,
+            "center_tokens_per_param": self.center_tokens_per_param > 0,
+            "half_width": self.half_width > 1,
+            "num_seeds": self.num_seeds >= 1,
+            "compute_budgets": all(c > 0 and math.isfinite(c) for c in self.compute_budgets),
+        }
+        for name, holds in checks.items():
+            if not holds:
+                raise ConfigError(f"sweep.{name}: got {getattr(self, name)!r}, which is out of range.")
+
+
+def candidate_sizes(settings: SweepSettings) -> list[int]:
+    """Returns log-spaced sizes from min_size to max_size, multiples of size_multiple, ascending.
+
+    Raises:
+        PlanError: If no multiple lies in the range.
+    """
+    step = settings.size_multiple
+    low = -(-settings.min_size // step) * step
+    high = settings.max_size // step * step
+    if low > high:
+        raise PlanError(
+            f"no multiple of size_multiple={step} lies between min_size={settings.min_size} and "
+            f"max_size={settings.max_size}. Lower size_multiple or widen the range."
+        )
+    # Four sizes an octave: steps of 1.19 in width, about 1.4 in N.
+    count = max(2, 1 + math.ceil(4 * math.log2(high / low))) if high > low else 1
+    return sorted({min(max(round(x / step) * step, low), high) for x in log_spaced(low, high, count)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """What is being scaled, as plain values."""
+
+    model_cls_name: str
+    size_param: str
+    model_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    task_name: str = ""
+    task_fingerprint: str = ""
+    tokens_per_sample: int = 1
+    """D is a multiple of this."""
+    unique_tokens: int | None = None
+    """Distinct training tokens there are; None if unknown."""
+    data_unit: str = "tokens"
+
+
+def plan_isoflop(
+    probes: Sequence[ModelProbe],
+    settings: SweepSettings,
+    subject: Subject,
+    *,
+    rejected: Sequence[Rejection] = (),
+    seed: int = 0,
+) -> SweepPlan:
+    """Lays the IsoFLOP grid over the probed sizes.
+
+    Args:
+        probes: Usable sizes.
+        settings: Budgets, sizes per budget, FLOPs convention, limits and recipe.
+        subject: What is being scaled.
+        rejected: Sizes that could not be built, kept in the plan.
+        seed: First of the ``num_seeds`` seeds.
+
+    Raises:
+        PlanError: If there is no budget, or a budget for which no size is feasible.
+    """
+    budgets = tuple(sorted(set(settings.compute_budgets)))
+    if not budgets:
+        raise PlanError(
+            "compute_budgets: got none, expected at least one (5 or more for a fit), such as [1e17, 1e18]."
+        )
+    experiments: list[Experiment] = []
+    turned_down: list[Rejection] = list(rejected)
+    for budget in budgets:
+        feasible, reasons = _feasible_cells(budget, probes, settings, subject)
+        turned_down += reasons
+        if not feasible:
+            size = subject.size_param
+            raise PlanError(
+                f"no model size fits compute_budget={format_flops(budget)} FLOPs: "
+                f"the smallest, {size}={reasons[0].size_param_value}, {reasons[0].reason}; "
+                f"the largest, {size}={reasons[-1].size_param_value}, {reasons[-1].reason}. "
+                "Raise the budget, add smaller sizes, or lower the limit."
+            )
+        experiments += [
+            _experiment(budget, probe, tokens, settings, subject, seed + offset)
+            for probe, tokens in _spread(feasible, settings)
+            for offset in range(settings.num_seeds)
+        ]
+    return SweepPlan(
+        experiments=tuple(experiments),
+        rejected=tuple(turned_down),
+        model_cls_name=subject.model_cls_name,
+        size_param=subject.size_param,
+        compute_budgets=budgets,
+        model_kwargs=dict(subject.model_kwargs),
+        flops_convention=flops_convention(settings),
+        task_name=subject.task_name,
+        task_fingerprint=subject.task_fingerprint,
+        data_unit=subject.data_unit,
+    )
+
+
+def flops_convention(settings: SweepSettings) -> str:
+    """Names what a FLOP is in this plan: "6N" or "measured"."""
+    f = settings.flops_per_param_per_token
+    return "measured" if f == "measured" else f"{f:g}N"
+
+
+def _feasible_cells(
+    budget: float,
+    probes: Sequence[ModelProbe],
+    settings: SweepSettings,
+    subject: Subject,
+) -> tuple[list[tuple[ModelProbe, int]], list[Rejection]]:
+    feasible: list[tuple[ModelProbe, int]] = []
+    rejected: list[Rejection] = []
+    for probe in sorted(probes, key=lambda p: p.num_params):
+        tokens = (
+            math.floor(budget / _flops_per_token(probe, settings) / tokens_per_sample) * tokens_per_sample
+        )
+        cell = Cell(
+            num_params=probe.num_params,
+            num_tokens=tokens,
+            recipe=recipe_for(settings.recipe, probe, unit),
+            unique_tokens=subject.unique_tokens,
+        )
+        reason = reason_against(cell, settings.limits)
+        if reason is None:
+            feasible.append((probe, tokens))
+        else:
+            rejected.append(
+                Rejection(size_param_value=probe.size_param_value, reason=reason, compute_budget=budget)
+            )
+    return feasible, rejected
+
+
+def _flops_per_token(probe: ModelProbe, settings: SweepSettings) -> float:
+    f = settings.flops_per_param_per_token
+    if f != "measured":
+        return float(f) * probe.num_params
+    if probe.flops_per_token is None:
+        raise PlanError(
+            f"flops_per_param_per_token='measured', but the FLOPs of size {probe.size_param_value} "
+            "were not measured. Give a data set to measure on, a flops_per_token() method, or a number such as 6."
+        )
+    return probe.flops_per_token
+
+
+def _spread(feasible: list[tuple[ModelProbe, int]], settings: SweepSettings) -> list[tuple[ModelProbe, int]]:
+    """Takes num_sizes_per_budget cells, evenly spaced in log N, around the guessed optimum.
+
+    A grid of +-8x around a guess needs 3 to 30 times fewer FLOPs for equal error than one over all feasible
+    sizes (simulated; the guess may be wrong by that factor).
+    """
+    count = settings.num_sizes_per_budget
+    log_ratio = [math.log(tokens / probe.num_params) for probe, tokens in feasible]
+    # At fixed C, D/N falls as N^-2, so a factor w in N is w^2 in D/N.
+    distance = [abs(r - math.log(settings.center_tokens_per_param)) / 2 for r in log_ratio]
+    inside = [c for c, d in zip(feasible, distance, strict=True) if d <= math.log(settings.half_width)]
+    if len(inside) < count:
+        nearest = sorted(range(len(feasible)), key=distance.__getitem__)[:count]
+        return [feasible[i] for i in sorted(nearest)]
+    ideal = log_spaced(inside[0][0].num_params, inside[-1][0].num_params, count)
+    chosen: set[int] = set()
+    for target in ideal:
+        free = (i for i in range(len(inside)) if i not in chosen)
+        chosen.add(min(free, key=lambda i: abs(math.log(inside[i][0].num_params / target))))
+    return [inside[i] for i in sorted(chosen)]
+
+
+def _experiment(
+    budget: float, probe: ModelProbe, tokens: int, settings: SweepSettings, subject: Subject, seed: int
+) -> Experiment:
+    recipe = recipe_for(settings.recipe, probe, subject.tokens_per_sample)
+    return Experiment(
+        experiment_id=content_id(
+            task=subject.task_fingerprint,
+            size={subject.size_param: probe.size_param_value},
+            compute_budget=budget,
+            num_tokens=tokens,
+            recipe=recipe,
+            seed=seed,
+        ),
+        compute_budget=budget,
+        size_param_value=probe.size_param_value,
+        num_params=probe.num_params,
+        num_params_non_embedding=probe.num_params_non_embedding,
+        num_tokens=tokens,
+        flops_per_token=_flops_per_token(probe, settings),
+        measured_flops_per_token=probe.flops_per_token,
+        tokens_per_sample=subject.tokens_per_sample,
+        recipe=recipe,
+        seed=seed,
+    )

@@ -1,0 +1,75 @@
+"""How is a run of a given size trained?
+
+Everything follows from N alone, never from D, so that runs of one size are one constant-rate trunk
+with decays branching off. Constants: Porian et al. 2024 (arXiv:2406.19146), as coded in OLMo-core's ladder:
+learning rate 0.0047 (N/108M)^(-1/3), batch 160 x 2048 tokens (N/108M)^(2/3), warmup of N tokens.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from flops_fit.errors import ConfigError
+from flops_fit.records import ModelProbe, Recipe
+
+REFERENCE_PARAMS = 108e6
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecipeRule:
+    """Training settings as functions of N, the number of parameters with embeddings."""
+
+    learning_rate: float = 0.0047
+    """At N = 108M."""
+    learning_rate_exponent: float = -1 / 3
+    max_learning_rate: float = 0.01
+    """Bound for small N, where the power law leaves the range it was measured in."""
+    batch_tokens: int = 160 * 2048
+    """Global batch at N = 108M, tokens."""
+    batch_exponent: float = 2 / 3
+    min_batch_samples: int = 8
+    max_batch_samples: int = 512
+    warmup_tokens_per_param: float = 1.0
+    schedule: Literal["wsd", "cosine", "linear", "constant", "inverse_sqrt"] = "wsd"
+    decay_fraction: float = 0.2
+    weight_decay: float = 0.1
+    beta1: float = 0.9
+    beta2: float = 0.95
+    beta2_small_batch: float = 0.99
+    """Used where a step has fewer than 512k tokens."""
+    max_grad_norm: float | None = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("learning_rate", "max_learning_rate", "batch_tokens", "min_batch_samples"):
+            if getattr(self, name) <= 0:
+                raise ConfigError(f"recipe.{name}: got {getattr(self, name)}, expected a positive number.")
+        if not 0 < self.decay_fraction <= 1:
+            raise ConfigError(
+                f"recipe.decay_fraction: got {self.decay_fraction}, expected 0 < fraction <= 1."
+            )
+        if self.max_batch_samples < self.min_batch_samples:
+            raise ConfigError(
+                f"recipe.max_batch_samples: got {self.max_batch_samples}, expected at least "
+                f"min_batch_samples={self.min_batch_samples}."
+            )
+
+
+def recipe_for(rule: RecipeRule, probe: ModelProbe, tokens_per_sample: int) -> Recipe:
+    """Returns the training settings of one size."""
+    scale = probe.num_params / REFERENCE_PARAMS
+    samples = round(rule.batch_tokens * scale**rule.batch_exponent / tokens_per_sample)
+    samples = min(max(samples, rule.min_batch_samples), rule.max_batch_samples)
+    batch_tokens = samples * tokens_per_sample
+    return Recipe(
+        batch_tokens=batch_tokens,
+        # Rounded to 4 digits, so that a record shows exactly what was used.
+        learning_rate=float(
+            f"{min(rule.learning_rate * scale**rule.learning_rate_exponent, rule.max_learning_rate):.4g}"
+        ),
+        warmup_tokens=round(rule.warmup_tokens_per_param * probe.num_params),
+        schedule=rule.schedule,
+        decay_fraction=rule.decay_fraction,
+        weight_decay=rule.weight_decay,
+        beta1=rule.beta1,
+        beta2=rule.beta2 if batch_tokens >= 512 * 1024 else rule.beta2_small_batch,
+        max_grad_norm=rule.max_grad_norm,
+    )
