@@ -60,7 +60,7 @@ class Store:
     def publish_result(self, result: RunResult) -> None:
         """Publishes a run's outcome, once; a failed attempt goes to ``ends/`` and can be retried."""
         name = _checked(result.experiment.experiment_id)
-        data = _to_bytes({"schema_version": SCHEMA_VERSION, **to_plain(result)})
+        data = _to_bytes(result)
         if result.status == "failed":
             attempt = len(list((self.root / "ends").glob(f"{name}.*.json"))) + 1
             publish(self.root / "ends" / f"{name}.{attempt}.json", data)
@@ -164,7 +164,7 @@ def create_store(root: Path, plan: SweepPlan, *, config: str | None = None) -> S
             (root / name).mkdir(parents=True, exist_ok=True)
     if config is not None:
         publish(root / "config.yaml", config.encode())
-    publish(root / "plan.json", _to_bytes({"schema_version": SCHEMA_VERSION, **to_plain(plan)}))
+    publish(root / "plan.json", _to_bytes(plan))
     return open_store(root)
 
 
@@ -255,12 +255,12 @@ def _read_record(cls: type[Any], path: Path) -> Any:
         ) from error
 
 
+def _to_bytes(record: Any) -> bytes:
+    return (json.dumps({"schema_version": SCHEMA_VERSION, **to_plain(record)}, indent=1) + "\n").encode()
+
+
 def _refuse_constant(text: str) -> None:
     raise ValueError(f"{text} is not a JSON number")
-
-
-def _to_bytes(value: Any) -> bytes:
-    return (json.dumps(value, indent=1, allow_nan=False) + "\n").encode()
 
 
 def _checked(experiment_id: str) -> str:

@@ -62,7 +62,8 @@ def _too_many_epochs(cell: Cell, limits: Limits) -> str | None:
         return None
     epochs = cell.num_tokens / cell.unique_tokens
     if epochs > limits.max_epochs:
-        return f"would repeat {format_count(cell.unique_tokens)} tokens {epochs:.3g} times (max_epochs={limits.max_epochs:g})"
+        unique = format_count(cell.unique_tokens)
+        return f"would see its {unique} tokens {epochs:.3g} times (max_epochs={limits.max_epochs:g})"
     return None
 
 

@@ -161,9 +161,8 @@ def _feasible_cells(
     feasible: list[tuple[ModelProbe, int]] = []
     rejected: list[Rejection] = []
     for probe in sorted(probes, key=lambda p: p.num_params):
-        tokens = (
-            math.floor(budget / _flops_per_token(probe, settings) / tokens_per_sample) * tokens_per_sample
-        )
+        unit = subject.tokens_per_sample
+        tokens = math.floor(budget / _flops_per_token(probe, settings) / unit) * unit
         cell = Cell(
             num_params=probe.num_params,
             num_tokens=tokens,
@@ -187,7 +186,7 @@ def _flops_per_token(probe: ModelProbe, settings: SweepSettings) -> float:
     if probe.flops_per_token is None:
         raise PlanError(
             f"flops_per_param_per_token='measured', but the FLOPs of size {probe.size_param_value} "
-            "were not measured. Give a data set to measure on, a flops_per_token() method, or a number such as 6."
+            "were not measured. Give a data set to measure on, a flops_per_token() method, or a number, 6 say."
         )
     return probe.flops_per_token
 
