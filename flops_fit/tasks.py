@@ -73,7 +73,8 @@ def make_task(
     """
     if not callable(model_cls):
         raise ContractError(
-            f"model_cls: got {type(model_cls).__name__}, expected a class or a factory that returns an nn.Module."
+            f"model_cls: got {type(model_cls).__name__}, "
+            "expected a class or a factory that returns an nn.Module."
         )
     kwargs = dict(model_kwargs or {})
     if size_param in kwargs:
@@ -137,8 +138,8 @@ def probe_sizes(
             rejected.append(Rejection(size_param_value=size, reason=str(error)))
     if not probes:
         raise ContractError(
-            f"no size of {task.model_cls_name} can be built: {rejected[0].reason if rejected else 'no sizes given'}. "
-            f"Expected model_cls(**{{{task.size_param!r}: n}}, **model_kwargs) to work for some n in {list(sizes)}."
+            f"no size of {task.model_cls_name} can be built: {rejected[0].reason}. Expected "
+            f"model_cls(**{{{task.size_param!r}: n}}, **model_kwargs) to work for some n in {list(sizes)}."
         )
     return tuple(sorted(probes, key=lambda p: p.num_params)), tuple(rejected)
 
@@ -162,7 +163,9 @@ def compute_loss(task: Task, model: nn.Module, batch: Any) -> torch.Tensor:
         return loss  # type: ignore[no-any-return]
     if isinstance(batch, (tuple, list)) and len(batch) == 2:
         if task.loss_fn is None:
-            raise ContractError("batches are (inputs, targets) and no loss_fn was given: pass loss_fn(outputs, targets).")
+            raise ContractError(
+                "batches are (inputs, targets) and no loss_fn was given: pass loss_fn(outputs, targets)."
+            )
         inputs, targets = batch
         return task.loss_fn(model(inputs), targets)
     raise ContractError(
@@ -172,7 +175,7 @@ def compute_loss(task: Task, model: nn.Module, batch: Any) -> torch.Tensor:
 
 
 def count_targets(batch: Any) -> int:
-    """Counts what the mean loss of a batch is a mean over: integer targets that are not -100, else samples."""
+    """Counts what a batch's mean loss is a mean over: integer targets that are not -100, else samples."""
     if isinstance(batch, Mapping):
         targets = batch.get("labels")
         if targets is None:
@@ -195,9 +198,13 @@ def check_loss(loss_fn: Any) -> None:
         ContractError: If it is a class, not callable, or takes fewer than two positional arguments.
     """
     if inspect.isclass(loss_fn):
-        raise ContractError(f"loss_fn: got the class {loss_fn.__name__}, expected an instance: {loss_fn.__name__}().")
+        raise ContractError(
+            f"loss_fn: got the class {loss_fn.__name__}, expected an instance: {loss_fn.__name__}()."
+        )
     if not callable(loss_fn):
-        raise ContractError(f"loss_fn: got {type(loss_fn).__name__}, expected a callable loss_fn(outputs, targets).")
+        raise ContractError(
+            f"loss_fn: got {type(loss_fn).__name__}, expected a callable loss_fn(outputs, targets)."
+        )
     target = loss_fn.forward if isinstance(loss_fn, nn.Module) else loss_fn
     try:
         signature = inspect.signature(target)
@@ -207,7 +214,7 @@ def check_loss(loss_fn: Any) -> None:
         signature.bind(None, None)
     except TypeError as error:
         raise ContractError(
-            f"loss_fn{signature}: expected a callable of two positional arguments (outputs, targets); {error}."
+            f"loss_fn{signature}: expected two positional arguments (outputs, targets); {error}."
         ) from error
 
 
@@ -256,10 +263,14 @@ def _name_of(thing: Any) -> str:
 
 
 def _source_of(thing: Any) -> str:
-    arguments = repr((getattr(thing, "args", ()), getattr(thing, "keywords", {}))) if hasattr(thing, "func") else ""
+    arguments = (
+        repr((getattr(thing, "args", ()), getattr(thing, "keywords", {}))) if hasattr(thing, "func") else ""
+    )
     thing = getattr(thing, "func", thing)
     target = thing if inspect.isclass(thing) or inspect.isroutine(thing) else type(thing)
     try:
         return inspect.getsource(target) + arguments
     except (OSError, TypeError):
-        return f"{getattr(target, '__module__', '')}.{getattr(target, '__qualname__', repr(target))}{arguments}"
+        return (
+            f"{getattr(target, '__module__', '')}.{getattr(target, '__qualname__', repr(target))}{arguments}"
+        )

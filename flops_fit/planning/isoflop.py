@@ -186,7 +186,7 @@ def _flops_per_token(probe: ModelProbe, settings: SweepSettings) -> float:
     if probe.flops_per_token is None:
         raise PlanError(
             f"flops_per_param_per_token='measured', but the FLOPs of size {probe.size_param_value} "
-            "were not measured. Give a data set to measure on, a flops_per_token() method, or a number, 6 say."
+            "were not measured. Give a data set to measure on, a flops_per_token() method, or a number (6)."
         )
     return probe.flops_per_token
 

@@ -1,0 +1,29 @@
+# The README's two commands. Each makes its own environment; nothing else is needed before them.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+
+.PHONY: demo test slow lint clean
+
+demo: $(VENV)/installed
+	$(BIN)/flops-fit run
+
+test: $(VENV)/installed
+	$(BIN)/python -m pytest -q -m "not slow and not gpu"
+
+slow: $(VENV)/installed
+	$(BIN)/python -m pytest -q -m "slow and not gpu"
+
+lint: $(VENV)/installed
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+# constraints.txt names torch too: without a version, pip would bring several GB of CUDA wheels.
+$(VENV)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info

@@ -1,0 +1,1 @@
+"""The YAML files of flops-fit, composed by `flops_fit.config`."""

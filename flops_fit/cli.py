@@ -1,0 +1,292 @@
+"""The command `flops-fit`: verbs and options here, the work in the rooms below.
+
+Progress and messages go to stderr; with ``--json`` stdout holds one JSON object and nothing else.
+Torch is imported only by the verbs that build models.
+"""
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from flops_fit.console import (
+    Progress,
+    announce,
+    fail,
+    is_main_process,
+    print_json,
+    print_plan,
+    print_table,
+    sweep_status,
+)
+from flops_fit.errors import FlopsFitError
+from flops_fit.quantities import format_flops
+
+if TYPE_CHECKING:
+    from flops_fit.result import Result
+    from flops_fit.store import Store
+
+FAILED_RUNS = 3
+INTERRUPTED = 130
+
+app = typer.Typer(
+    help="Plan a sweep of small runs, train it, fit scaling laws, and say how sure the answer is.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=True,
+)
+config_app = typer.Typer(help="Show what a command would be configured with.", no_args_is_help=True)
+app.add_typer(config_app, name="config")
+
+Overrides = Annotated[list[str] | None, typer.Argument(help="key=value and group=name, such as sweep=smoke.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout.")]
+Source = Annotated[Path, typer.Argument(help="A sweep's folder, or a CSV, JSONL or Parquet file of runs.")]
+Condition = Annotated[str | None, typer.Option(help="Which condition of the file to take.")]
+MaxCompute = Annotated[float | None, typer.Option(help="Leave out runs above this many FLOPs.")]
+ExcludeBad = Annotated[
+    bool, typer.Option("--exclude-bad-rows", help="List bad rows as excluded instead of refusing the file.")
+]
+ConfigDir = Annotated[Path | None, typer.Option(help="A folder of your own configuration groups.")]
+
+
+@app.command()
+def run(overrides: Overrides = None, as_json: AsJson = False, config_dir: ConfigDir = None) -> None:
+    """Plan, train, fit and report. Running it again resumes."""
+    from flops_fit.api import plan_task, train_into
+    from flops_fit.config import build_task, load_config
+    from flops_fit.store import create_store
+
+    config, text = load_config(overrides or (), config_dir=config_dir)
+    task = build_task(config.task)
+    plan = plan_task(task, config.sweep, seed=config.seed)
+    store = create_store(Path(config.out), plan, config=text)
+    announce(store)
+    train_into(store, task, config.train, progress=Progress(store))
+    if is_main_process():
+        _conclude(store, config.fit, as_json)
+    _exit_for(store)
+
+
+@app.command()
+def plan(overrides: Overrides = None, as_json: AsJson = False, config_dir: ConfigDir = None) -> None:
+    """Show the grid, what was rejected and why, and the FLOPs it takes. Nothing is written."""
+    from flops_fit.api import plan_task
+    from flops_fit.config import build_task, load_config
+    from flops_fit.planning.checks import check_plan
+    from flops_fit.schema import to_plain
+
+    config, _ = load_config(overrides or (), config_dir=config_dir)
+    sweep = plan_task(build_task(config.task), config.sweep, seed=config.seed)
+    if as_json:
+        print_json(
+            {
+                **to_plain(sweep),
+                "total_flops": sweep.total_flops,
+                "num_experiments": sweep.num_experiments,
+                "findings": to_plain(check_plan(sweep)),
+            }
+        )
+        return
+    print_plan(sweep)
+
+
+@app.command()
+def train(
+    directory: Annotated[Path, typer.Argument(help="A sweep's folder, made by `flops-fit run`.")],
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Train failed runs once more.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would be trained.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train the runs of a sweep that have no result yet; also under torchrun and accelerate launch."""
+    from flops_fit.api import train_into
+    from flops_fit.config import build_task, read_config
+    from flops_fit.errors import PlanMismatch
+    from flops_fit.store import open_store
+
+    config = read_config(directory / "config.yaml")
+    store = open_store(directory)
+    if dry_run:
+        for e in store.pending(retry_failed=retry_failed):
+            size = f"{store.plan.size_param}={e.size_param_value}"
+            print(f"{e.experiment_id}  C={format_flops(e.compute_budget)}  {size}")
+        return
+    task = build_task(config.task)
+    if task.fingerprint != store.plan.task_fingerprint:
+        raise PlanMismatch(
+            f"{directory} was planned for model, data and loss {store.plan.task_fingerprint}, "
+            f"and here they are {task.fingerprint}: code, text or Python version changed since. Nothing was trained. "
+            "Start a new folder with `flops-fit run out=DIR`, or go back to what it was planned with."
+        )
+    train_into(store, task, config.train, retry_failed=retry_failed, progress=Progress(store))
+    if as_json and is_main_process():
+        print_json(sweep_status(store))
+    _exit_for(store)
+
+
+@app.command()
+def status(
+    directory: Annotated[Path, typer.Argument(help="A sweep's folder.")], as_json: AsJson = False
+) -> None:
+    """Say how far a sweep is."""
+    from flops_fit.store import open_store
+
+    store = open_store(directory)
+    counts = sweep_status(store)
+    if as_json:
+        print_json(counts)
+        return
+    print(f"{store.root}: {store.plan!r}")
+    print(", ".join(f"{counts[k]} {k}" for k in ("completed", "diverged", "failed", "pending")))
+    for failure in counts["problems"]:
+        print(f"  {failure['experiment_id']} {failure['status']}: {failure['reason']}")
+
+
+@app.command()
+def fit(
+    source: Source,
+    condition: Condition = None,
+    max_compute: MaxCompute = None,
+    exclude_bad_rows: ExcludeBad = False,
+    as_json: AsJson = False,
+) -> None:
+    """Fit scaling laws to a sweep or to anyone's table of runs."""
+    from flops_fit.reporting import format_summary
+
+    result = _load(source, condition, max_compute, exclude_bad_rows)
+    _write_fit(result)
+    if as_json:
+        print_json(result.laws.to_plain())
+    else:
+        print(format_summary(result.laws, None))
+
+
+@app.command()
+def predict(
+    source: Source,
+    compute: Annotated[float, typer.Option(help="Training FLOPs of the model to plan for, such as 1e21.")],
+    law: Annotated[str | None, typer.Option(help="Method to use instead of the recommended one.")] = None,
+    condition: Condition = None,
+    max_compute: MaxCompute = None,
+    exclude_bad_rows: ExcludeBad = False,
+    as_json: AsJson = False,
+) -> None:
+    """Predict the compute-optimal size, tokens and loss at one budget."""
+    from flops_fit.reporting import format_summary
+
+    result = _load(source, condition, max_compute, exclude_bad_rows)
+    prediction = result.predict(compute, law=law)
+    if as_json:
+        print_json(prediction.to_plain())
+    else:
+        print(format_summary(result.laws, prediction))
+
+
+@app.command()
+def report(
+    source: Source,
+    out: Annotated[Path | None, typer.Option(help="HTML file; by default DIR/report/index.html.")] = None,
+    condition: Condition = None,
+    max_compute: MaxCompute = None,
+    exclude_bad_rows: ExcludeBad = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write the evidence as one HTML file."""
+    result = _load(source, condition, max_compute, exclude_bad_rows)
+    path = result.report(out if out or source.is_dir() else Path("report.html"))
+    print_json({"report": str(path)}) if as_json else print(path)
+
+
+@app.command()
+def doctor(as_json: AsJson = False) -> None:
+    """Show what this machine offers, to paste into an issue."""
+    from flops_fit.launching import describe_machine
+
+    facts = describe_machine()
+    if as_json:
+        print_json(facts)
+    else:
+        print_table(("fact", "value"), [(key, str(value)) for key, value in facts.items()])
+
+
+@config_app.command("show")
+def config_show(overrides: Overrides = None, as_json: AsJson = False, config_dir: ConfigDir = None) -> None:
+    """Print the composed configuration with every default."""
+    import yaml
+
+    from flops_fit.config import load_config
+    from flops_fit.schema import to_plain
+
+    config, _ = load_config(overrides or (), config_dir=config_dir)
+    plain = to_plain(config)
+    print_json(plain) if as_json else print(yaml.safe_dump(plain, sort_keys=False), end="")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs the command and ends the process with its exit code."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    for noisy in ("httpx", "accelerate", "torch"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    try:
+        app(args=None if argv is None else list(argv), prog_name="flops-fit")
+    except FlopsFitError as error:
+        fail(str(error), error.exit_code)
+    except ValueError as error:
+        # Arguments are checked where they are used; a plain ValueError there is wrong input too.
+        if os.environ.get("FLOPS_FIT_DEBUG"):
+            raise
+        fail(str(error), 2)
+    except KeyboardInterrupt:
+        fail("interrupted; what finished is kept. Run the same command again to go on.", INTERRUPTED)
+
+
+def _conclude(store: "Store", options: Any, as_json: bool) -> None:
+    from flops_fit.reporting import format_summary
+    from flops_fit.result import load_result
+
+    result = load_result(store.root, options=options)
+    target = 10 * max(store.plan.compute_budgets)
+    prediction = result.predict(target)
+    _write_fit(result)
+    path = result.report()
+    if as_json:
+        print_json(
+            {
+                "fit": result.laws.to_plain(),
+                "prediction": prediction.to_plain(),
+                "report": str(path),
+                "status": sweep_status(store),
+            }
+        )
+        return
+    print(result.chinchilla_table())
+    print()
+    print(format_summary(result.laws, prediction))
+    print(f"\nreport: {path}")
+
+
+def _load(source: Path, condition: str | None, max_compute: float | None, exclude_bad_rows: bool) -> "Result":
+    from flops_fit.result import load_result
+
+    return load_result(
+        source, condition=condition, max_compute=max_compute, exclude_bad_rows=exclude_bad_rows
+    )
+
+
+def _write_fit(result: "Result") -> None:
+    if result.output_dir is not None:
+        from flops_fit.store import open_store
+
+        text = json.dumps(result.laws.to_plain(), indent=1, allow_nan=False) + "\n"
+        open_store(result.output_dir).write_view("fit.json", text)
+
+
+def _exit_for(store: "Store") -> None:
+    if any(r.status == "failed" for r in store.results()):
+        raise typer.Exit(FAILED_RUNS)

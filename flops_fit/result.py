@@ -1,0 +1,107 @@
+"""What does a finished sweep, or anyone's table of runs, say?"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from flops_fit.fitting import FitOptions, Prediction, ScalingLaws, fit
+from flops_fit.records import Finding, RunResult, RunTable, SweepPlan
+from flops_fit.reporting import chinchilla_table, save_figures, summary_html, write_report
+from flops_fit.runs import read_runs, select_runs
+from flops_fit.store import open_store
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Result:
+    """A fitted sweep: ask it for a prediction, a table, plots or a report."""
+
+    laws: ScalingLaws
+    plan: SweepPlan | None = None
+    """None for runs that someone else trained."""
+    run_results: tuple[RunResult, ...] | None = None
+    output_dir: Path | None = None
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def runs(self) -> RunTable:
+        """The runs that entered the fit."""
+        return self.laws.runs
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What to know before believing a number."""
+        return self.laws.findings
+
+    def predict(self, compute: float, *, law: str | None = None) -> Prediction:
+        """Predicts the compute-optimal size, tokens and loss at ``compute`` FLOPs."""
+        return self.laws.predict(compute, law=law)
+
+    def chinchilla_table(self, compute_budgets: Sequence[float] | None = None) -> str:
+        """Returns a markdown table: budget, optimal N and D, D/N, predicted loss."""
+        return chinchilla_table(self.laws, compute_budgets)
+
+    def plot(self, directory: str | Path | None = None) -> tuple[Path, ...]:
+        """Saves every figure as SVG and PNG and returns their paths; by default under the output folder."""
+        return save_figures(self.laws, Path(directory) if directory else self._folder() / "plots")
+
+    def report(self, path: str | Path | None = None) -> Path:
+        """Writes the report as one HTML file and returns its path."""
+        return write_report(
+            self.laws,
+            Path(path) if path else self._folder() / "report" / "index.html",
+            plan=self.plan,
+            results=self.run_results,
+            provenance=self.provenance,
+        )
+
+    def _folder(self) -> Path:
+        return self.output_dir or Path.cwd()
+
+    def _repr_html_(self) -> str:
+        return summary_html(self.laws)
+
+
+def load_runs(
+    path: str | Path,
+    *,
+    condition: str | None = None,
+    max_compute: float | None = None,
+    exclude_bad_rows: bool = False,
+) -> RunTable:
+    """Reads the runs of a sweep's folder, or of a CSV, JSONL or Parquet file.
+
+    Args:
+        path: A sweep's folder or a file.
+        condition: Which condition of the file to take.
+        max_compute: Leave out runs above this many FLOPs.
+        exclude_bad_rows: List bad rows as excluded instead of refusing the file.
+
+    Raises:
+        InputError: If the path cannot be read as runs; the message names lines and reasons.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return select_runs(open_store(path).run_table(), condition=condition, max_compute=max_compute)
+    return read_runs(path, condition=condition, max_compute=max_compute, exclude_bad_rows=exclude_bad_rows)
+
+
+def load_result(path: str | Path, *, options: FitOptions | None = None, **selection: Any) -> Result:
+    """Fits the runs found at ``path`` (see `load_runs` for ``selection``)."""
+    path = Path(path)
+    runs = load_runs(path, **selection)
+    laws = fit(runs, options=options or FitOptions())
+    if not path.is_dir():
+        return Result(laws=laws, provenance={"runs file": path.name, **_stated(selection)})
+    store = open_store(path)
+    return Result(
+        laws=laws,
+        plan=store.plan,
+        run_results=store.results(),
+        output_dir=store.root,
+        provenance=_stated(selection),
+    )
+
+
+def _stated(selection: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in selection.items() if value not in (None, False)}
