@@ -120,8 +120,8 @@ def train(
     task = build_task(config.task)
     if task.fingerprint != store.plan.task_fingerprint:
         raise PlanMismatch(
-            f"{directory} was planned for model, data and loss {store.plan.task_fingerprint}, "
-            f"and here they are {task.fingerprint}: code, text or Python version changed since. Nothing was trained. "
+            f"{directory} was planned for model, data and loss {store.plan.task_fingerprint}, and here they "
+            f"are {task.fingerprint}: code, text or Python version changed since. Nothing was trained. "
             "Start a new folder with `flops-fit run out=DIR`, or go back to what it was planned with."
         )
     train_into(store, task, config.train, retry_failed=retry_failed, progress=Progress(store))

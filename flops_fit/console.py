@@ -33,12 +33,13 @@ class Progress:
         self.done += 1
         self.spent += e.flops_per_token * e.num_tokens
         elapsed = time.perf_counter() - self.started
-        left = elapsed * max(self.todo - self.spent, 0.0) / self.spent
+        left = format_seconds(elapsed * max(self.todo - self.spent, 0.0) / self.spent)
         outcome = f"loss {result.loss:.4f}" if result.loss is not None else f"{result.status}"
         size = f"{self.size_param}={e.size_param_value}"
         say(
-            f"[{self.done}/{self.total}] C={format_flops(e.compute_budget)} {size} N={format_count(e.num_params)} D={format_count(result.tokens_seen)} {outcome}, "
-            f"{result.wall_seconds:.1f} s, about {format_seconds(left)} left"
+            f"[{self.done}/{self.total}] C={format_flops(e.compute_budget)} {size} "
+            f"N={format_count(e.num_params)} D={format_count(result.tokens_seen)} {outcome}, "
+            f"{result.wall_seconds:.1f} s, about {left} left"
         )
 
 

@@ -247,7 +247,7 @@ def _read_record(cls: type[Any], path: Path) -> Any:
         if version != SCHEMA_VERSION:
             raise InputError(f"{path}: got schema version {version}, this flops-fit reads {SCHEMA_VERSION}.")
         return build(cls, values)
-    except (ValueError, ConfigError, AttributeError, RecursionError) as error:
+    except (ValueError, ConfigError, AttributeError, TypeError, RecursionError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(
