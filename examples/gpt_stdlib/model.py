@@ -18,7 +18,7 @@ from torch.nn import functional as F
 class GPTConfig:
     d_model: int
     n_layer: int = 2
-    head_dim: int = 16
+    n_head: int = 2
     vocab_size: int = 256
     seq_len: int = 64
 
@@ -29,7 +29,7 @@ class Block(nn.Module):
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
         d_model = config.d_model
-        self.n_head = max(1, d_model // config.head_dim)
+        self.n_head = config.n_head
         self.norm_attention = nn.LayerNorm(d_model, bias=False)
         self.qkv = nn.Linear(d_model, 3 * d_model, bias=False)
         self.attention_out = nn.Linear(d_model, d_model, bias=False)
@@ -52,19 +52,18 @@ class GPT(nn.Module):
     """Decoder-only transformer; ``forward(tokens_BT)`` returns ``logits_BTV``.
 
     Raises:
-        ValueError: If ``d_model`` is not a positive multiple of its number of heads.
+        ValueError: If ``d_model`` is not a positive multiple of ``n_head``.
     """
 
     def __init__(
-        self, d_model: int, n_layer: int = 2, head_dim: int = 16, vocab_size: int = 256, seq_len: int = 64
+        self, d_model: int, n_layer: int = 2, n_head: int = 2, vocab_size: int = 256, seq_len: int = 64
     ) -> None:
         super().__init__()
         config = GPTConfig(
-            d_model=d_model, n_layer=n_layer, head_dim=head_dim, vocab_size=vocab_size, seq_len=seq_len
+            d_model=d_model, n_layer=n_layer, n_head=n_head, vocab_size=vocab_size, seq_len=seq_len
         )
-        n_head = max(1, d_model // head_dim)
         if d_model <= 0 or d_model % n_head:
-            raise ValueError(f"d_model={d_model} is not a positive multiple of its {n_head} heads")
+            raise ValueError(f"d_model={d_model} is not a positive multiple of n_head={n_head}")
         self.config = config
         self.token_embedding = nn.Embedding(vocab_size, d_model)
         self.position_embedding = nn.Embedding(seq_len, d_model)

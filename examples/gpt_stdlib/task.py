@@ -21,7 +21,7 @@ def build_task(
     pattern: str = "**/*.py",
     held_out_fraction: float = 0.06,
     n_layer: int = 2,
-    head_dim: int = 16,
+    n_head: int = 2,
     seq_len: int = 64,
     cache_dir: str | None = None,
 ) -> Task:
@@ -31,7 +31,7 @@ def build_task(
         text_dir: Folder to read; None for the standard library of the running Python.
         pattern: Which files of it, a glob.
         held_out_fraction: Share of the files (by hash of their content) that no run trains on.
-        n_layer, head_dim, seq_len: Shape of the model.
+        n_layer, n_head, seq_len: Shape of the model.
         cache_dir: Where the packed tokens are kept; None for ``~/.cache/flops-fit``.
 
     Raises:
@@ -48,7 +48,7 @@ def build_task(
     return make_task(
         GPT,
         "d_model",
-        {"n_layer": n_layer, "head_dim": head_dim, "vocab_size": 256, "seq_len": seq_len},
+        {"n_layer": n_layer, "n_head": n_head, "vocab_size": 256, "seq_len": seq_len},
         train_data=_pack(train, folder, seq_len),
         eval_data=_pack(held_out, folder, seq_len),
         loss_fn=cross_entropy,

@@ -11,20 +11,19 @@ from typing import Literal
 from flops_fit.errors import ConfigError
 from flops_fit.records import ModelProbe, Recipe
 
-REFERENCE_PARAMS = 108e6
-
 
 @dataclass(frozen=True, kw_only=True)
 class RecipeRule:
     """Training settings as functions of N, the number of parameters with embeddings."""
 
+    reference_params: float = 108e6
+    """N at which ``learning_rate`` and ``batch_tokens`` hold."""
     learning_rate: float = 0.0047
-    """At N = 108M."""
     learning_rate_exponent: float = -1 / 3
     max_learning_rate: float = 0.01
     """Bound for small N, where the power law leaves the range it was measured in."""
     batch_tokens: int = 160 * 2048
-    """Global batch at N = 108M, tokens."""
+    """Global batch of one optimizer step, tokens."""
     batch_exponent: float = 2 / 3
     min_batch_samples: int = 8
     max_batch_samples: int = 512
@@ -39,7 +38,13 @@ class RecipeRule:
     max_grad_norm: float | None = 1.0
 
     def __post_init__(self) -> None:
-        for name in ("learning_rate", "max_learning_rate", "batch_tokens", "min_batch_samples"):
+        for name in (
+            "reference_params",
+            "learning_rate",
+            "max_learning_rate",
+            "batch_tokens",
+            "min_batch_samples",
+        ):
             if getattr(self, name) <= 0:
                 raise ConfigError(f"recipe.{name}: got {getattr(self, name)}, expected a positive number.")
         if not 0 < self.decay_fraction <= 1:
@@ -55,7 +60,7 @@ class RecipeRule:
 
 def recipe_for(rule: RecipeRule, probe: ModelProbe, tokens_per_sample: int) -> Recipe:
     """Returns the training settings of one size."""
-    scale = probe.num_params / REFERENCE_PARAMS
+    scale = probe.num_params / rule.reference_params
     samples = round(rule.batch_tokens * scale**rule.batch_exponent / tokens_per_sample)
     samples = min(max(samples, rule.min_batch_samples), rule.max_batch_samples)
     batch_tokens = samples * tokens_per_sample

@@ -1,0 +1,188 @@
+import json
+
+import numpy as np
+import pytest
+from torch import nn
+
+import flops_fit
+from flops_fit.errors import ContractError, PlanError, PlanMismatch, StoreError
+
+BUDGETS = [1e6, 2e6, 4e6, 8e6, 1.6e7]
+GRID = {"min_size": 4, "max_size": 64, "size_multiple": 4, "num_sizes_per_budget": 4}
+
+
+@pytest.fixture
+def mocked(tmp_path, tiny_lm):
+    def run(**changes):
+        arguments = {
+            "compute_budgets": BUDGETS,
+            "mode": "mock",
+            "output_dir": tmp_path / "out",
+            "sweep": GRID,
+        }
+        return flops_fit.find_optimal(tiny_lm, "width", **(arguments | changes))
+
+    return run
+
+
+def losses(result):
+    return {r.experiment.experiment_id: r.loss for r in result.run_results}
+
+
+def test_without_training_the_plan_is_returned_and_nothing_is_written(tmp_path, tiny_lm):
+    plan = flops_fit.find_optimal(
+        tiny_lm, "width", compute_budgets=BUDGETS, train=False, sweep=GRID, output_dir=tmp_path / "out"
+    )
+    assert isinstance(plan, flops_fit.SweepPlan)
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_data_the_plan_is_returned(tiny_lm):
+    assert isinstance(
+        flops_fit.find_optimal(tiny_lm, "width", compute_budgets=BUDGETS, sweep=GRID), flops_fit.SweepPlan
+    )
+
+
+def test_mock_mode_makes_no_forward_pass(mocked, tiny_lm, monkeypatch):
+    def forbidden(self, *_):
+        raise AssertionError("a forward pass was made")
+
+    monkeypatch.setattr(tiny_lm, "forward", forbidden)
+    assert isinstance(mocked(), flops_fit.Result)
+
+
+def test_mock_losses_lie_between_1_5_and_15(mocked):
+    values = np.array(list(losses(mocked()).values()))
+    assert ((values > 1.5) & (values < 15)).all()
+
+
+def test_mock_losses_repeat_with_the_seed_and_change_with_it(mocked, tmp_path):
+    one = losses(mocked(output_dir=tmp_path / "a"))
+    again = losses(mocked(output_dir=tmp_path / "b"))
+    other = losses(mocked(output_dir=tmp_path / "c", seed=1))
+    assert one == again
+    assert set(one.values()).isdisjoint(other.values())
+
+
+def test_a_real_sweep_trains_each_run_and_gives_a_result(tmp_path, tiny_lm, chain_data, sequence_loss_fn):
+    result = flops_fit.find_optimal(
+        tiny_lm, "width", None, chain_data, sequence_loss_fn, BUDGETS, output_dir=tmp_path, sweep=GRID
+    )
+    for r in result.run_results:
+        assert r.status == "completed"
+        assert abs(r.tokens_seen - r.experiment.num_tokens) < r.experiment.tokens_per_sample
+        # Exactly what was counted on the model, and within one sample of the budget.
+        one_sample = r.experiment.flops_per_token * r.experiment.tokens_per_sample
+        assert r.experiment.compute_budget - r.flops_spent <= one_sample
+        assert 0 < r.loss < np.log(16) + 0.5
+
+
+def test_calling_again_trains_nothing_and_gives_the_same(
+    tmp_path, tiny_lm, chain_data, sequence_loss_fn, monkeypatch
+):
+    arguments = (tiny_lm, "width", None, chain_data, sequence_loss_fn, BUDGETS[:2])
+    first = flops_fit.find_optimal(*arguments, output_dir=tmp_path, sweep=GRID)
+    before = sorted(p.stat().st_mtime_ns for p in (tmp_path / "results").iterdir())
+    second = flops_fit.find_optimal(*arguments, output_dir=tmp_path, sweep=GRID)
+    assert losses(first) == losses(second)
+    assert before == sorted(p.stat().st_mtime_ns for p in (tmp_path / "results").iterdir())
+
+
+def test_an_interrupted_sweep_ends_with_the_same_results(tmp_path, tiny_lm, chain_data, sequence_loss_fn):
+    arguments = (tiny_lm, "width", None, chain_data, sequence_loss_fn, BUDGETS[:2])
+    whole = flops_fit.find_optimal(*arguments, output_dir=tmp_path / "a", sweep=GRID)
+    flops_fit.find_optimal(*arguments, output_dir=tmp_path / "b", sweep=GRID)
+    for path in sorted((tmp_path / "b" / "results").iterdir())[::2]:
+        path.unlink()
+    resumed = flops_fit.find_optimal(*arguments, output_dir=tmp_path / "b", sweep=GRID)
+    assert losses(whole) == losses(resumed)
+
+
+def test_an_unknown_mode_names_the_modes(mocked):
+    with pytest.raises(ValueError, match="'local', 'mock'"):
+        mocked(mode="api")
+
+
+def test_missing_budgets_are_asked_for(mocked):
+    with pytest.raises(ValueError, match="compute_budgets: got none"):
+        mocked(compute_budgets=None)
+
+
+def test_the_model_is_checked_before_data_and_loss(mocked):
+    with pytest.raises(ContractError, match="model_cls"):
+        flops_fit.find_optimal(3, "width", dataset=3, loss_fn=3, compute_budgets=BUDGETS)
+
+
+def test_the_data_is_checked_before_the_loss(tiny_lm):
+    with pytest.raises(TypeError, match="dataset"):
+        flops_fit.find_optimal(
+            tiny_lm, "width", dataset=3, loss_fn=nn.CrossEntropyLoss, compute_budgets=BUDGETS
+        )
+
+
+def test_another_sweep_in_the_same_folder_is_refused(mocked, tmp_path):
+    mocked()
+    before = {p: p.read_bytes() for p in (tmp_path / "out").rglob("*") if p.is_file()}
+    with pytest.raises(PlanMismatch, match="Choose another folder"):
+        mocked(compute_budgets=[1e6, 3e6])
+    assert before == {p: p.read_bytes() for p in (tmp_path / "out").rglob("*") if p.is_file()}
+
+
+def test_resume_false_refuses_to_mix_with_old_results(mocked):
+    mocked()
+    with pytest.raises(StoreError, match="resume=False"):
+        mocked(resume=False)
+
+
+def test_a_budget_too_small_for_any_size_is_refused(mocked):
+    with pytest.raises(PlanError, match="no model size fits"):
+        mocked(compute_budgets=[10.0])
+
+
+def test_a_model_that_raises_is_recorded_and_the_sweep_goes_on(
+    tmp_path, tiny_lm, chain_data, sequence_loss_fn
+):
+    class Fragile(tiny_lm):
+        def forward(self, tokens):
+            if self.embed.embedding_dim == 8 and tokens.device.type != "meta" and self.training:
+                raise RuntimeError("width 8 is cursed")
+            return super().forward(tokens)
+
+    result = flops_fit.find_optimal(
+        Fragile, "width", None, chain_data, sequence_loss_fn, BUDGETS, output_dir=tmp_path, sweep=GRID
+    )
+    bad = [r for r in result.run_results if r.status == "failed"]
+    assert bad
+    assert {r.experiment.size_param_value for r in bad} == {8}
+    assert all("width 8 is cursed" in r.reason for r in bad)
+    assert all(r.loss is None for r in bad)
+
+
+def test_predict_table_plots_and_report_agree(mocked, tmp_path):
+    result = mocked()
+    table = result.chinchilla_table([1e8])
+    assert "Compute Budget" in table
+    paths = result.plot()
+    assert len(paths) >= 3
+    assert all(p.stat().st_size > 0 for p in paths)
+    assert "<html" in result.report().read_text()
+    assert "<table" in result._repr_html_()
+
+
+def test_every_file_of_a_sweep_is_strict_json(mocked, tmp_path):
+    mocked()
+
+    def refuse(text):
+        raise AssertionError(text)
+
+    for path in (tmp_path / "out").rglob("*.json"):
+        json.loads(path.read_text(), parse_constant=refuse)
+
+
+def test_plan_sweep_uses_six_flops_per_parameter_and_token(tiny_lm):
+    plan = flops_fit.plan_sweep(
+        tiny_lm, "width", compute_budgets=[1e8], min_size=4, max_size=64, size_multiple=4
+    )
+    assert plan.flops_convention == "6N"
+    for e in plan.experiments:
+        assert 6 * e.num_params * e.num_tokens == pytest.approx(1e8, rel=6 * e.num_params / 1e8)
