@@ -24,8 +24,8 @@ LAYERS = [
 ]
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
 TORCH_FREE = {
-    "errors", "quantities", "schema", "records", "fitting", "store", "runs", "planning", "reporting", "result",
-    "console", "cli",
+    "errors", "quantities", "schema", "records", "fitting", "store", "runs", "planning", "reporting",
+    "result", "console", "cli",
 }  # fmt: skip
 
 

@@ -7,8 +7,8 @@ import pytest
 import flops_fit
 
 NAMES = {
-    "find_optimal", "plan_sweep", "load_runs", "fit", "simulate_results", "Result", "SweepPlan", "Experiment",
-    "RunTable", "Prediction", "ScalingLaws", "FitOptions", "FlopsFitError", "__version__",
+    "find_optimal", "plan_sweep", "load_runs", "fit", "simulate_results", "Result", "SweepPlan",
+    "Experiment", "RunTable", "Prediction", "ScalingLaws", "FitOptions", "FlopsFitError", "__version__",
 }  # fmt: skip
 
 
@@ -26,8 +26,8 @@ def test_an_unknown_name_is_an_attribute_error():
 def test_the_signature_of_find_optimal():
     parameters = inspect.signature(flops_fit.find_optimal).parameters
     assert list(parameters) == [
-        "model_cls", "model_size_param", "model_kwargs", "dataset", "loss_fn", "compute_budgets", "eval_dataset",
-        "train", "mode", "output_dir", "resume", "sweep", "train_config", "seed",
+        "model_cls", "model_size_param", "model_kwargs", "dataset", "loss_fn", "compute_budgets",
+        "eval_dataset", "train", "mode", "output_dir", "resume", "sweep", "train_config", "seed",
     ]  # fmt: skip
     keyword_only = [n for n, p in parameters.items() if p.kind is p.KEYWORD_ONLY]
     assert keyword_only[0] == "eval_dataset"
