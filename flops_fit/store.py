@@ -8,16 +8,11 @@ Each fact is one small file, published whole and once: written aside, synced, th
 Facts are never rewritten; status is derived by listing; views can be rebuilt at any time.
 """
 
-import contextlib
 import csv
-import errno
 import hashlib
 import io
 import json
-import os
 import re
-import uuid
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -25,6 +20,7 @@ from typing import Any, cast
 import numpy as np
 
 from flops_fit.errors import ConfigError, InputError, PlanMismatch, StoreError
+from flops_fit.files import publish, replace_file, storage_errors
 from flops_fit.records import ExcludedRun, Experiment, RunResult, RunTable, SweepPlan
 from flops_fit.schema import build, canonical_json, to_plain
 
@@ -104,11 +100,7 @@ class Store:
     def write_view(self, name: str, text: str) -> Path:
         """Writes a rebuildable file such as ``results.csv``, replacing the old one in one step."""
         path = self.root / name
-        with _storage_errors(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-            temporary.write_text(text, encoding="utf-8")
-            temporary.replace(path)
+        replace_file(path, text.encode())
         return path
 
     def results_csv(self) -> str:
@@ -159,7 +151,7 @@ def create_store(root: Path, plan: SweepPlan, *, config: str | None = None) -> S
             f"{root} is not empty and holds no plan.json, so it is not a sweep of ours. "
             "Nothing was changed. Choose a new or empty folder with out=DIR."
         )
-    with _storage_errors(root):
+    with storage_errors(root):
         for name in ("results", "ends", "runs", "claims"):
             (root / name).mkdir(parents=True, exist_ok=True)
     if config is not None:
@@ -186,58 +178,6 @@ def plan_hash(plan: SweepPlan) -> str:
     """Identifies a plan by its runs: 12 hex digits, whatever their order."""
     ids = sorted(e.experiment_id for e in plan.experiments)
     return hashlib.sha256(canonical_json(ids).encode()).hexdigest()[:12]
-
-
-def publish(path: Path, data: bytes) -> bool:
-    """Creates ``path`` with ``data``, whole and once: temporary file, sync, link.
-
-    Returns:
-        False if ``path`` was there already; it is then left as it is.
-
-    Raises:
-        StoreError: If the disk refuses; ``path`` does not exist then.
-    """
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    with _storage_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666)
-            with open(handle, "wb") as file:  # noqa: PTH123  (a descriptor, not a path)
-                file.write(data)
-                file.flush()
-                os.fsync(handle)
-            created = _link(temporary, path)
-            directory = os.open(path.parent, os.O_RDONLY)
-            try:
-                os.fsync(directory)
-            finally:
-                os.close(directory)
-        finally:
-            temporary.unlink(missing_ok=True)
-    return created
-
-
-def _link(temporary: Path, path: Path) -> bool:
-    try:
-        os.link(temporary, path)
-    except FileExistsError:
-        # On NFS the reply to a link that succeeded can be lost; two names of one file tell.
-        return temporary.stat().st_nlink == 2
-    return True
-
-
-@contextlib.contextmanager
-def _storage_errors(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except StoreError:
-        raise
-    except OSError as error:
-        remedy = "Free some space" if error.errno == errno.ENOSPC else "Check the folder and its permissions"
-        raise StoreError(
-            f"cannot write {path}: {error.strerror or error}. What was published before is intact. "
-            f"{remedy}, then run the same command again."
-        ) from error
 
 
 def _read_record(cls: type[Any], path: Path) -> Any:

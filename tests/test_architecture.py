@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "flops_fit"
 # Rooms by layer; a room imports lower rows only, and rooms of one row do not know each other.
 LAYERS = [
     {"errors", "quantities"},
-    {"schema"},
+    {"schema", "files"},
     {"records"},
     {"flops", "data", "fitting", "store", "runs"},
     {"tasks", "planning", "reporting"},
@@ -24,8 +24,8 @@ LAYERS = [
 ]
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
 TORCH_FREE = {
-    "errors", "quantities", "schema", "records", "fitting", "store", "runs", "planning", "reporting",
-    "result", "console", "cli",
+    "errors", "quantities", "schema", "files", "records", "fitting", "store", "runs", "planning",
+    "reporting", "result", "console", "cli",
 }  # fmt: skip
 
 

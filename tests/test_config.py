@@ -67,7 +67,11 @@ def test_a_sweep_made_from_python_says_how_to_go_on(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "words"),
-    [("os", "module:function"), ("no_such_module:f", "cannot import"), ("flops_fit.api:find_optimum", "find_optimal")],
+    [
+        ("os", "module:function"),
+        ("no_such_module:f", "cannot import"),
+        ("flops_fit.api:find_optimum", "find_optimal"),
+    ],
 )
 def test_a_factory_that_does_not_exist_is_refused(name, words):
     with pytest.raises(ConfigError, match=words):

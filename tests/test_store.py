@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from flops_fit.errors import InputError, PlanMismatch, StoreError
+from flops_fit.files import publish
 from flops_fit.planning.isoflop import Subject, SweepSettings, plan_isoflop
 from flops_fit.records import ModelProbe, RunResult
-from flops_fit.store import create_store, open_store, publish
+from flops_fit.store import create_store, open_store
 
 PROBES = [
     ModelProbe(size_param_value=w, num_params=w * w, num_params_non_embedding=w * w) for w in (16, 24, 32, 48)
@@ -135,7 +136,7 @@ def test_a_lost_reply_of_a_network_file_system_is_recognised(tmp_path, monkeypat
 @pytest.mark.slow
 def test_of_many_writers_exactly_one_wins(tmp_path):
     code = (
-        "import sys; from pathlib import Path; from flops_fit.store import publish\n"
+        "import sys; from pathlib import Path; from flops_fit.files import publish\n"
         "print(sum(publish(Path(sys.argv[1]) / f'{i}.json', sys.argv[2].encode()) for i in range(200)))"
     )
     writers = [
