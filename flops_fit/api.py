@@ -75,9 +75,7 @@ def find_optimal(
     if mode not in MODES:
         raise ValueError(f"mode: got {mode!r}, expected one of {', '.join(map(repr, MODES))}.")
     settings = _sweep_settings(sweep, compute_budgets, measured=dataset is not None)
-    engine = (
-        train_config if isinstance(train_config, TrainSettings) else build(TrainSettings, train_config or {})
-    )
+    engine = train_config if isinstance(train_config, TrainSettings) else build(TrainSettings, train_config or {})
     task = _user_task(model_cls, model_size_param, model_kwargs, dataset, eval_dataset, loss_fn)
     plan = plan_task(task, settings, seed=seed)
     trainable = task.train_data is not None and _has_loss(task)
@@ -172,7 +170,7 @@ def train_into(
     progress: Callable[..., None] | None = None,
 ) -> None:
     """Trains every run of the store's plan that has no result yet; on any launcher, by all ranks together."""
-    with open_world(settings) as world:
+    with open_world() as world:
         pending = store.pending(retry_failed=retry_failed)
         train_sweep(task, pending, store, world=world, settings=settings, progress=progress)
         if world.is_main:
@@ -203,11 +201,7 @@ def _sweep_settings(
         values |= sweep or {}
     if compute_budgets is not None:
         values["compute_budgets"] = tuple(float(c) for c in compute_budgets)
-    return (
-        SweepSettings(**values)
-        if isinstance(sweep, SweepSettings)
-        else build(SweepSettings, values, path="sweep")
-    )
+    return SweepSettings(**values) if isinstance(sweep, SweepSettings) else build(SweepSettings, values, path="sweep")
 
 
 def _user_task(

@@ -98,9 +98,7 @@ def plan(overrides: Overrides = None, as_json: AsJson = False, config_dir: Confi
 @app.command()
 def train(
     directory: Annotated[Path, typer.Argument(help="A sweep's folder, made by `flops-fit run`.")],
-    retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Train failed runs once more.")
-    ] = False,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Train failed runs once more.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would be trained.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -131,9 +129,7 @@ def train(
 
 
 @app.command()
-def status(
-    directory: Annotated[Path, typer.Argument(help="A sweep's folder.")], as_json: AsJson = False
-) -> None:
+def status(directory: Annotated[Path, typer.Argument(help="A sweep's folder.")], as_json: AsJson = False) -> None:
     """Say how far a sweep is."""
     from flops_fit.store import open_store
 
@@ -274,9 +270,7 @@ def _conclude(store: "Store", options: Any, as_json: bool) -> None:
 def _load(source: Path, condition: str | None, max_compute: float | None, exclude_bad_rows: bool) -> "Result":
     from flops_fit.result import load_result
 
-    return load_result(
-        source, condition=condition, max_compute=max_compute, exclude_bad_rows=exclude_bad_rows
-    )
+    return load_result(source, condition=condition, max_compute=max_compute, exclude_bad_rows=exclude_bad_rows)
 
 
 def _write_fit(result: "Result") -> None:

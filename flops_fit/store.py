@@ -42,9 +42,7 @@ class Store:
 
     def pending(self, *, retry_failed: bool = False) -> tuple[Experiment, ...]:
         """Returns the runs without an outcome; with ``retry_failed`` also those that failed."""
-        done = {
-            r.experiment.experiment_id for r in self.results() if not (retry_failed and r.status == "failed")
-        }
+        done = {r.experiment.experiment_id for r in self.results() if not (retry_failed and r.status == "failed")}
         return tuple(e for e in self.plan.experiments if e.experiment_id not in done)
 
     def run_dir(self, experiment_id: str) -> Path:
@@ -107,9 +105,7 @@ class Store:
         """Returns one row per finished run, readable by `flops-fit fit`."""
         rows = [_csv_row(r) for r in self.results()]
         out = io.StringIO()
-        writer = csv.DictWriter(
-            out, fieldnames=list(rows[0]) if rows else ["experiment_id"], lineterminator="\n"
-        )
+        writer = csv.DictWriter(out, fieldnames=list(rows[0]) if rows else ["experiment_id"], lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
         return out.getvalue()

@@ -73,8 +73,7 @@ def make_task(
     """
     if not callable(model_cls):
         raise ContractError(
-            f"model_cls: got {type(model_cls).__name__}, "
-            "expected a class or a factory that returns an nn.Module."
+            f"model_cls: got {type(model_cls).__name__}, expected a class or a factory that returns an nn.Module."
         )
     kwargs = dict(model_kwargs or {})
     if size_param in kwargs:
@@ -198,13 +197,9 @@ def check_loss(loss_fn: Any) -> None:
         ContractError: If it is a class, not callable, or takes fewer than two positional arguments.
     """
     if inspect.isclass(loss_fn):
-        raise ContractError(
-            f"loss_fn: got the class {loss_fn.__name__}, expected an instance: {loss_fn.__name__}()."
-        )
+        raise ContractError(f"loss_fn: got the class {loss_fn.__name__}, expected an instance: {loss_fn.__name__}().")
     if not callable(loss_fn):
-        raise ContractError(
-            f"loss_fn: got {type(loss_fn).__name__}, expected a callable loss_fn(outputs, targets)."
-        )
+        raise ContractError(f"loss_fn: got {type(loss_fn).__name__}, expected a callable loss_fn(outputs, targets).")
     target = loss_fn.forward if isinstance(loss_fn, nn.Module) else loss_fn
     try:
         signature = inspect.signature(target)
@@ -263,14 +258,10 @@ def _name_of(thing: Any) -> str:
 
 
 def _source_of(thing: Any) -> str:
-    arguments = (
-        repr((getattr(thing, "args", ()), getattr(thing, "keywords", {}))) if hasattr(thing, "func") else ""
-    )
+    arguments = repr((getattr(thing, "args", ()), getattr(thing, "keywords", {}))) if hasattr(thing, "func") else ""
     thing = getattr(thing, "func", thing)
     target = thing if inspect.isclass(thing) or inspect.isroutine(thing) else type(thing)
     try:
         return inspect.getsource(target) + arguments
     except (OSError, TypeError):
-        return (
-            f"{getattr(target, '__module__', '')}.{getattr(target, '__qualname__', repr(target))}{arguments}"
-        )
+        return f"{getattr(target, '__module__', '')}.{getattr(target, '__qualname__', repr(target))}{arguments}"

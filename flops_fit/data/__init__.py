@@ -1,1 +1,16 @@
-"""Numbered samples: packed token files, data sets of users, built-in corpora."""
+"""Numbered samples: packed token files and the data sets of users."""
+
+from flops_fit.data.datasets import MapSource, SourceView, StreamSource, as_source, split_held_out
+from flops_fit.data.packed import PackedTokens, pack_tokens
+from flops_fit.data.sources import SampleSource
+
+__all__ = [
+    "MapSource",
+    "PackedTokens",
+    "SampleSource",
+    "SourceView",
+    "StreamSource",
+    "as_source",
+    "pack_tokens",
+    "split_held_out",
+]

@@ -1,6 +1,9 @@
 """What does a fit say about a budget, and how sure is it?"""
 
 from dataclasses import dataclass
+from typing import Any
+
+from flops_fit.schema import to_plain
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,3 +87,25 @@ class Prediction:
     def loss_interval(self) -> tuple[float, float]:
         """(low, high) of the loss at the optimum."""
         return self.loss_estimate.interval
+
+    def to_plain(self) -> dict[str, Any]:
+        """The object that `predict --json` prints: plain floats, intervals as [low, high]."""
+        estimates = {
+            "num_params": self.num_params_estimate,
+            "num_tokens": self.num_tokens_estimate,
+            "tokens_per_param": self.tokens_per_param_estimate,
+            "loss": self.loss_estimate,
+        }
+        plain: dict[str, Any] = {"compute": self.compute}
+        for name, estimate in estimates.items():
+            plain[name] = estimate.value
+            plain[f"{name}_interval"] = list(estimate.interval)
+            plain[f"{name}_statistical_interval"] = list(estimate.statistical_interval)
+            plain[f"{name}_form_interval"] = list(estimate.form_interval)
+        return {
+            **plain,
+            "level": self.level,
+            "extrapolation_factor": self.extrapolation_factor,
+            "law": self.law,
+            "baseline": to_plain(self.baseline),
+        }

@@ -1,67 +1,22 @@
 """What came out of a fit: every method's law, the one to use and why, and what to doubt."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Any
 
-from flops_fit.fitting.prediction import Prediction
-from flops_fit.records import ExcludedRun, Finding, FloatArray, Interval, RunTable
+import numpy as np
 
-Outcome = Literal["converged", "at_bound", "not_converged", "refused"]
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class IsoflopCurve:
-    """Loss against N at one budget, and its minimum in log N."""
-
-    compute_budget: float
-    num_params: FloatArray
-    """N of the budget's runs, ascending, shape (n,)."""
-    loss: FloatArray
-    in_window: FloatArray
-    """1.0 where the run entered the parabola, else 0.0, shape (n,)."""
-    coefficients: tuple[float, float, float] | None
-    """(c2, c1, c0) of loss = c2 x^2 + c1 x + c0 with x = ln N; None where no parabola was possible."""
-    n_opt: Interval | None
-    """None where the minimum cannot be believed; ``reason`` then says why."""
-    d_opt: Interval | None
-    loss_opt: Interval | None
-    reason: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class LawFit:
-    """One method's result. A refused one has no exponents and says why."""
-
-    name: str
-    outcome: Outcome
-    reason: str
-    """What the optimiser or the validity checks said; for people."""
-    parameters: Mapping[str, Interval]
-    """By name, natural units: E, A, B, alpha, beta for Chinchilla; k, c1, c2 more for the extended law."""
-    a: Interval | None
-    """Exponent of N_opt ~ C^a at the middle of the fitted budgets."""
-    b: Interval | None
-    """Exponent of D_opt ~ C^b."""
-    num_runs: int
-    objective: float | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class RolloutRow:
-    """One prediction of a hidden budget from the smaller ones."""
-
-    hidden: int
-    """How many top budgets were hidden from the fit."""
-    compute_budget: float
-    law: str
-    """Method name, "default", or a baseline: "ratio20", "slope_half"."""
-    log_n_opt_error: float | None
-    """ln(predicted / observed N_opt); None where the hidden budget has no minimum."""
-    log_loss_error: float | None
-    n_opt_covered: bool | None
-    """Whether the interval held the observed value; None for baselines."""
-    loss_covered: bool | None
+from flops_fit.errors import ConfigError, FitError
+from flops_fit.fitting.choice import REACH_OFFSET, Choice, form_uncertainty
+from flops_fit.fitting.flops_function import FlopsFunction
+from flops_fit.fitting.options import FitOptions
+from flops_fit.fitting.outcomes import IsoflopCurve, LawFit, RolloutRow
+from flops_fit.fitting.prediction import Baseline, Estimate, Prediction
+from flops_fit.fitting.resampling import normal_quantile
+from flops_fit.fitting.rollout import Trial, log_n_at_ratio
+from flops_fit.fitting.spread import FittedMethod, Spread
+from flops_fit.records import ExcludedRun, Finding, FloatArray, RunTable
+from flops_fit.schema import to_plain, unknown_name
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -79,7 +34,169 @@ class ScalingLaws:
     isoflop_curves: tuple[IsoflopCurve, ...]
     findings: tuple[Finding, ...]
     rollouts: tuple[RolloutRow, ...]
+    options: FitOptions
+    flops: FlopsFunction
+    """FLOPs per token as a function of N, read off the runs."""
+    choice: Choice = field(repr=False)
+    methods: Mapping[str, FittedMethod] = field(repr=False)
+    trials: tuple[Trial, ...] = field(repr=False)
+    max_compute: float
+    """Largest budget that was fitted, FLOPs."""
 
-    def predict(self, compute: float, *, law: str | None = None) -> Prediction:
-        """Predicts the compute-optimal model; the owner of the fitting room writes this."""
-        raise NotImplementedError
+    def predict(self, compute: float, *, law: str | None = None, level: float | None = None) -> Prediction:
+        """Predicts the compute-optimal model on ``compute`` FLOPs.
+
+        Args:
+            compute: C, training FLOPs, positive.
+            law: Name of a method; None takes the recommended one.
+            level: Nominal coverage of the intervals; None takes the fit's.
+
+        Raises:
+            ConfigError: If compute, law or level is out of range.
+            FitError: If no law can be trusted on these runs.
+        """
+        if not (np.isfinite(compute) and compute > 0):
+            raise ConfigError(f"compute: got {compute}, expected a positive number of FLOPs.")
+        name = self._law_name(law)
+        level = self._level(level)
+        n, loss = self._spreads(name, np.array([np.log(compute)]), level)
+        return _prediction(self, float(compute), name, level, n, loss)
+
+    def n_opt_band(
+        self, compute: FloatArray, *, law: str | None = None, level: float | None = None
+    ) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """N_opt, its lower and its upper end at each C of shape (m,), for drawing."""
+        n, _ = self._spreads(self._law_name(law), np.log(compute), self._level(level))
+        return np.exp(n.value), np.exp(n.low), np.exp(n.high)
+
+    def d_opt_band(
+        self, compute: FloatArray, *, law: str | None = None, level: float | None = None
+    ) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """D_opt, its lower and its upper end at each C of shape (m,)."""
+        n, _ = self._spreads(self._law_name(law), np.log(compute), self._level(level))
+        log_d = [self.flops.log_tokens(np.log(compute), at) for at in (n.value, n.high, n.low)]
+        return np.exp(log_d[0]), np.exp(log_d[1]), np.exp(log_d[2])
+
+    def loss_band(
+        self, compute: FloatArray, *, law: str | None = None, level: float | None = None
+    ) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Loss at the optimum, its lower and its upper end at each C of shape (m,)."""
+        _, loss = self._spreads(self._law_name(law), np.log(compute), self._level(level))
+        return np.exp(loss.value), np.exp(loss.low), np.exp(loss.high)
+
+    def loss_at(
+        self,
+        num_params: FloatArray | float,
+        num_tokens: FloatArray | float,
+        *,
+        law: str | None = None,
+        level: float | None = None,
+    ) -> tuple[FloatArray, FloatArray, FloatArray] | None:
+        """Loss at any (N, D) with its interval, as three arrays; None where the law has no L(N, D)."""
+        name, level = self._law_name(law), self._level(level)
+        log_n, log_d = np.atleast_1d(np.log(num_params)), np.atleast_1d(np.log(num_tokens))
+        spread = self.methods[name].log_loss_at(log_n, log_d, level)
+        if spread is None:
+            return None
+        log_c = self.flops.log_flops_per_token(log_n) + log_d
+        spread = spread.widened(self._form(name, log_c, level)[1])
+        return np.exp(spread.value), np.exp(spread.low), np.exp(spread.high)
+
+    def to_plain(self) -> dict[str, Any]:
+        """The object that `fit --json` prints."""
+        laws = {}
+        for name, law in self.laws.items():
+            plain = to_plain(law)
+            laws[name] = {**{k: v["value"] for k, v in plain["parameters"].items()}, **plain}
+        return {
+            "recommended": self.recommended,
+            "reason": self.reason,
+            "laws": laws,
+            "runs_used": len(self.runs),
+            "runs_excluded": to_plain(self.runs_excluded),
+            "findings": to_plain(self.findings),
+            "backtest": {"rows": to_plain(self.rollouts), "choice": to_plain(self.choice)},
+        }
+
+    def _law_name(self, law: str | None) -> str:
+        name = self.recommended if law is None else law
+        if name is None:
+            raise FitError(f"these runs support no prediction: {self.reason}. See the findings.")
+        if name not in self.laws:
+            raise ConfigError(unknown_name("law", name, name, self.laws))
+        if name not in self.methods:
+            raise FitError(f"{name} gives no number on these runs: {self.laws[name].reason}")
+        return name
+
+    def _level(self, level: float | None) -> float:
+        level = self.options.level if level is None else level
+        if not 0.0 < level < 1.0:
+            raise ConfigError(f"level: got {level}, expected a number between 0 and 1.")
+        return level
+
+    def _spreads(self, name: str, log_compute: FloatArray, level: float) -> tuple[Spread, Spread]:
+        n, loss = self.methods[name].optimum(log_compute, level)
+        n_form, loss_form = self._form(name, log_compute, level)
+        return n.widened(n_form), loss.widened(loss_form)
+
+    def _form(self, name: str, log_compute: FloatArray, level: float) -> tuple[FloatArray, FloatArray]:
+        """Half-widths of ln N_opt and ln loss that the roll-outs, or the floor, add."""
+        n_sd, loss_sd = self.choice.n_form_sd, self.choice.loss_form_sd
+        if name != self.choice.law:
+            n_sd, loss_sd, _ = form_uncertainty([t for t in self.trials if t.law == name], self.options)
+        reach = np.maximum((log_compute - np.log(self.max_compute)) / np.log(10), 0.0) + REACH_OFFSET
+        quantile = normal_quantile(level)
+        return quantile * n_sd * reach, quantile * loss_sd * reach
+
+
+def _prediction(
+    laws: ScalingLaws, compute: float, name: str, level: float, n: Spread, loss: Spread
+) -> Prediction:
+    log_c = float(np.log(compute))
+
+    def log_d(log_n: float) -> float:
+        return float(laws.flops.log_tokens(np.asarray(log_c), np.asarray(log_n)))
+
+    size = _ends(n)
+    baseline_n = log_n_at_ratio(laws.flops, log_c)
+    baseline_loss = laws.methods[name].log_loss_at(np.array([baseline_n]), np.array([log_d(baseline_n)]), level)
+    return Prediction(
+        compute=compute,
+        law=name,
+        level=level,
+        extrapolation_factor=compute / laws.max_compute,
+        num_params_estimate=_estimate(*size),
+        num_tokens_estimate=_estimate(*(tuple(log_d(v) for v in part) for part in size)),
+        tokens_per_param_estimate=_estimate(*(tuple(log_d(v) - v for v in part) for part in size)),
+        loss_estimate=_estimate(*_ends(loss)),
+        baseline=Baseline(
+            num_params=float(np.exp(baseline_n)),
+            num_tokens=float(np.exp(log_d(baseline_n))),
+            loss=None if baseline_loss is None else float(np.exp(baseline_loss.value[0])),
+        ),
+    )
+
+
+def _ends(spread: Spread) -> tuple[tuple[float, ...], ...]:
+    """(value,), and (low, high) of the whole, the statistical and the form interval, in logs."""
+    value, down, up, form = (float(a[0]) for a in (spread.value, spread.down, spread.up, spread.form))
+    return (
+        (value,),
+        (float(spread.low[0]), float(spread.high[0])),
+        (value - down, value + up),
+        (value - form, value + form),
+    )
+
+
+def _estimate(
+    value: tuple[float, ...], whole: tuple[float, ...], statistical: tuple[float, ...], form: tuple[float, ...]
+) -> Estimate:
+    def interval(ends: tuple[float, ...]) -> tuple[float, float]:
+        return float(np.exp(min(ends))), float(np.exp(max(ends)))
+
+    return Estimate(
+        value=float(np.exp(value[0])),
+        interval=interval(whole),
+        statistical_interval=interval(statistical),
+        form_interval=interval(form),
+    )

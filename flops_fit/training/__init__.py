@@ -1,1 +1,6 @@
 """The training engine: one loop, exact in what it spends."""
+
+from flops_fit.training.settings import TrainSettings
+from flops_fit.training.sweep import train_experiment, train_sweep
+
+__all__ = ["TrainSettings", "train_experiment", "train_sweep"]

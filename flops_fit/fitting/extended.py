@@ -1,0 +1,261 @@
+"""A law that may bend: how much does the answer change when the Chinchilla form is only nearly right?
+
+    L = E + (T1^(1/k) + T2^(1/k))^k,   ln T1 = u - alpha x + c1 x^2,   ln T2 = v - beta y + c2 y^2
+
+with x, y centred ln N, ln D; Chinchilla is k = 1, c1 = c2 = 0. The priors ln k ~ N(0, .25), c1, c2 ~
+N(0, .012), ln alpha, ln beta ~ N(ln .35, .5) hold the extra parameters to Chinchilla as far as noise lets them:
+maximum a posteriori by Levenberg-Marquardt on log loss, sigma re-estimated with effective degrees of freedom.
+Everything is batched over replicates, one row each.
+
+Source: ours; research/science.md sections 2 and 3 hold the recipe and its calibration.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from flops_fit.fitting.options import FitOptions
+from flops_fit.records import FloatArray
+
+NUM_PARAMETERS = 8
+LN_E, U, V, LN_ALPHA, LN_BETA, LN_K, C1, C2 = range(NUM_PARAMETERS)
+SHAPE_PARAMETERS = (LN_K, C1, C2)
+START_EXPONENTS = np.geomspace(0.15, 0.7, 5)
+# Noise below this, sd in log loss, is not believed: no form is right to 0.05 %.
+SIGMA_FLOOR = 5e-4
+HUBER_ROUNDS, SIGMA_ROUNDS = 6, 3
+HUBER_SCALE = 1.5
+LONGEST_STEP = 0.7
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ExtendedFits:
+    """Posterior modes, one row for each replicate."""
+
+    parameters: FloatArray
+    """(ln E, u, v, ln alpha, ln beta, ln k, c1, c2), shape (R, 8)."""
+    precision: FloatArray
+    """H + P over sigma^2: the inverse of the covariance, shape (R, 8, 8)."""
+    sigma: FloatArray
+    """Sd of log loss around the law, shape (R,)."""
+    dof: FloatArray
+    """Runs minus effective parameters, at least 1, shape (R,)."""
+    centre_n: FloatArray
+    """What ln N was centred on, shape (R,)."""
+    centre_d: FloatArray
+    robust_weights: FloatArray
+    """Huber weight of each run, 1 inside 1.5 robust sd, shape (R, n)."""
+    converged: FloatArray
+    """1.0 where the last step was small, shape (R,)."""
+
+
+class _Data(NamedTuple):
+    x: FloatArray
+    y: FloatArray
+    log_loss: FloatArray
+    weights: FloatArray
+    low: FloatArray
+    high: FloatArray
+
+
+def fit_extended(
+    log_n: FloatArray, log_d: FloatArray, log_loss: FloatArray, weights: FloatArray, options: FitOptions
+) -> ExtendedFits:
+    """Fits every row.
+
+    Args:
+        log_n: ln N, shape (R, n).
+        log_d: ln D, shape (R, n).
+        log_loss: ln loss, shape (R, n).
+        weights: Weight of each run; 0 leaves it out, shape (R, n).
+        options: The priors.
+    """
+    total = weights.sum(1, keepdims=True)
+    centre_n = (weights * log_n).sum(1, keepdims=True) / total
+    centre_d = (weights * log_d).sum(1, keepdims=True) / total
+    lowest = np.where(weights > 0, log_loss, np.inf).min(1)
+    low, high = _bounds(lowest)
+    data = _Data(log_n - centre_n, log_d - centre_d, log_loss, weights, low, high)
+    mean, prior = _prior(options)
+    parameters = _start(data)
+    robust = np.ones_like(weights)
+    sigma = np.full(len(weights), 0.01)
+    for _ in range(HUBER_ROUNDS):
+        parameters, _ = _maximise(data, weights * robust, parameters, mean, prior, sigma, rounds=5)
+        residual = log_loss - extended_log_loss(parameters, data.x, data.y)
+        sigma = np.maximum(_robust_sd(residual, weights), SIGMA_FLOOR)
+        robust = np.minimum(1.0, HUBER_SCALE * sigma[:, None] / np.maximum(np.abs(residual), 1e-300))
+    w = weights * robust
+    for _ in range(SIGMA_ROUNDS):
+        parameters, step = _maximise(data, w, parameters, mean, prior, sigma, rounds=8)
+        residual = log_loss - extended_log_loss(parameters, data.x, data.y)
+        information = _information(data, w, parameters)
+        penalty = sigma[:, None, None] ** 2 * prior
+        edf = np.einsum("rii->r", np.linalg.solve(information + penalty, information))
+        dof = np.maximum(total[:, 0] - edf, 1.0)
+        sigma = np.maximum(np.sqrt((w * residual**2).sum(1) / dof), SIGMA_FLOOR)
+    precision = _information(data, w, parameters) / sigma[:, None, None] ** 2 + prior
+    return ExtendedFits(
+        parameters=parameters,
+        precision=precision,
+        sigma=sigma,
+        dof=dof,
+        centre_n=centre_n[:, 0],
+        centre_d=centre_d[:, 0],
+        robust_weights=robust,
+        converged=(step < 1e-3).astype(np.float64),
+    )
+
+
+def extended_log_loss(parameters: FloatArray, x: FloatArray, y: FloatArray) -> FloatArray:
+    """ln L of parameters (R, 8) at centred logs (R, m) or (m,), shape (R, m)."""
+    log_term, _, _ = _log_reducible(parameters, x, y)
+    return np.logaddexp(parameters[:, [LN_E]], log_term)
+
+
+def extended_jacobian(parameters: FloatArray, x: FloatArray, y: FloatArray) -> FloatArray:
+    """d ln L / d parameters, shape (R, m, 8)."""
+    x, y = np.broadcast_arrays(*(np.atleast_2d(v) for v in (x, y)))
+    log_term, share, entropy = _log_reducible(parameters, x, y)
+    log_loss = np.logaddexp(parameters[:, [LN_E]], log_term)
+    reducible = np.exp(log_term - log_loss)
+    out = np.empty((*log_loss.shape, NUM_PARAMETERS))
+    first, second = reducible * share, reducible * (1 - share)
+    out[..., LN_E] = 1 - reducible
+    out[..., U], out[..., V] = first, second
+    out[..., LN_ALPHA] = -first * x * np.exp(parameters[:, [LN_ALPHA]])
+    out[..., LN_BETA] = -second * y * np.exp(parameters[:, [LN_BETA]])
+    out[..., LN_K] = reducible * entropy * np.exp(parameters[:, [LN_K]])
+    out[..., C1], out[..., C2] = first * x * x, second * y * y
+    return out
+
+
+def log_loss_slope(
+    parameters: FloatArray, x: FloatArray, y: FloatArray, cost_slope: FloatArray
+) -> FloatArray:
+    """d ln L / d ln N along one budget, where ln D falls by ``cost_slope`` per e-fold of N; (R, m)."""
+    log_term, share, _ = _log_reducible(parameters, x, y)
+    reducible = np.exp(log_term - np.logaddexp(parameters[:, [LN_E]], log_term))
+    down = -np.exp(parameters[:, [LN_ALPHA]]) + 2 * parameters[:, [C1]] * x
+    up = -np.exp(parameters[:, [LN_BETA]]) + 2 * parameters[:, [C2]] * y
+    return np.asarray(reducible * (share * down - (1 - share) * up * cost_slope))
+
+
+def _log_reducible(
+    parameters: FloatArray, x: FloatArray, y: FloatArray
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """ln (L - E), the share of T1^(1/k) in the sum, and the entropy of the two shares."""
+    p = [parameters[:, [i]] for i in range(NUM_PARAMETERS)]
+    k = np.exp(p[LN_K])
+    first = (p[U] - np.exp(p[LN_ALPHA]) * x + p[C1] * x * x) / k
+    second = (p[V] - np.exp(p[LN_BETA]) * y + p[C2] * y * y) / k
+    total = np.logaddexp(first, second)
+    share = np.exp(first - total)
+    entropy = total - share * first - (1 - share) * second
+    return k * total, share, entropy
+
+
+def _bounds(lowest: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Bounds of the parameters, each (R, 8); ``lowest`` is the ln of each row's smallest loss."""
+    low = np.tile([0.0, -14.0, -14.0, np.log(0.03), np.log(0.03), -1.2, -0.2, -0.2], (len(lowest), 1))
+    high = np.tile([0.0, 6.0, 6.0, np.log(2.5), np.log(2.5), 1.2, 0.2, 0.2], (len(lowest), 1))
+    low[:, LN_E] = lowest + np.log(0.02)
+    high[:, LN_E] = lowest + np.log(0.995)
+    for bound in (low, high):
+        bound[:, [U, V]] += lowest[:, None]
+    return low, high
+
+
+def _prior(options: FitOptions) -> tuple[FloatArray, FloatArray]:
+    """Mean (8,) and precision (8, 8) of the prior; E, u and v have none."""
+    mean = np.zeros(NUM_PARAMETERS)
+    mean[[LN_ALPHA, LN_BETA]] = np.log(0.35)
+    precision = np.zeros((NUM_PARAMETERS, NUM_PARAMETERS))
+    precision[LN_ALPHA, LN_ALPHA] = precision[LN_BETA, LN_BETA] = options.exponent_prior_sd**-2
+    precision[LN_K, LN_K] = options.interaction_prior_sd**-2
+    precision[C1, C1] = precision[C2, C2] = options.curvature_prior_sd**-2
+    if options.slope_prior_sd is not None:
+        both = np.ix_([LN_ALPHA, LN_BETA], [LN_ALPHA, LN_BETA])
+        precision[both] += options.slope_prior_sd**-2 * np.array([[1.0, -1.0], [-1.0, 1.0]])
+    return mean, precision
+
+
+def _start(data: _Data) -> FloatArray:
+    """Best of a 5 x 5 grid of exponents, E, A, B by clipped weighted least squares."""
+    loss = np.exp(data.log_loss)
+    lowest = np.where(data.weights > 0, loss, np.inf).min(1)
+    w = data.weights / loss**2
+    best = np.full(len(loss), np.inf)
+    chosen = np.zeros((len(loss), NUM_PARAMETERS))
+    for alpha in START_EXPONENTS:
+        for beta in START_EXPONENTS:
+            basis = np.stack([np.ones_like(loss), np.exp(-alpha * data.x), np.exp(-beta * data.y)], axis=1)
+            normal = (basis * w[:, None, :]) @ basis.transpose(0, 2, 1)
+            normal[:, range(3), range(3)] *= 1 + 1e-9
+            right = (basis @ (w * loss)[:, :, None])[:, :, 0]
+            terms = np.linalg.solve(normal, right[:, :, None])[:, :, 0]
+            terms[:, 0] = np.clip(terms[:, 0], 0.05 * lowest, 0.98 * lowest)
+            terms[:, 1:] = np.maximum(terms[:, 1:], 0.01 * lowest[:, None])
+            sse = (w * (loss - np.einsum("ri,rin->rn", terms, basis)) ** 2).sum(1)
+            better = sse < best
+            best = np.where(better, sse, best)
+            fixed = np.full((len(loss), 2), [np.log(alpha), np.log(beta)])
+            candidate = np.concatenate([np.log(terms), fixed, np.zeros((len(loss), 3))], axis=1)
+            chosen[better] = candidate[better]
+    return np.clip(chosen, data.low, data.high)
+
+
+def _maximise(
+    data: _Data,
+    weights: FloatArray,
+    parameters: FloatArray,
+    mean: FloatArray,
+    prior: FloatArray,
+    sigma: FloatArray,
+    rounds: int,
+) -> tuple[FloatArray, FloatArray]:
+    """Levenberg-Marquardt on the log posterior times sigma^2; returns the mode and the last step's size."""
+    penalty = sigma[:, None, None] ** 2 * prior
+    damping = np.full(len(weights), 1e-3)
+    value = _penalised(data, weights, parameters, mean, penalty)
+    size = np.full(len(weights), np.inf)
+    diagonal = np.arange(NUM_PARAMETERS)
+    for _ in range(rounds):
+        residual = data.log_loss - extended_log_loss(parameters, data.x, data.y)
+        jacobian = extended_jacobian(parameters, data.x, data.y)
+        weighted = jacobian * weights[..., None]
+        curvature = weighted.transpose(0, 2, 1) @ jacobian + penalty
+        gradient = np.einsum("rni,rn->ri", weighted, residual) - np.einsum(
+            "rij,rj->ri", penalty, parameters - mean
+        )
+        scale = np.einsum("rii->ri", curvature)
+        damped = curvature.copy()
+        damped[:, diagonal, diagonal] += damping[:, None] * scale + 1e-12
+        step = np.linalg.solve(damped, gradient[:, :, None])[:, :, 0]
+        trial = np.clip(parameters + np.clip(step, -LONGEST_STEP, LONGEST_STEP), data.low, data.high)
+        new = _penalised(data, weights, trial, mean, penalty)
+        better = new <= value
+        size = np.where(better, np.abs(trial - parameters).max(1), size)
+        parameters = np.where(better[:, None], trial, parameters)
+        value = np.where(better, new, value)
+        damping = np.where(better, damping * 0.2, damping * 10)
+    return parameters, size
+
+
+def _penalised(
+    data: _Data, weights: FloatArray, parameters: FloatArray, mean: FloatArray, penalty: FloatArray
+) -> FloatArray:
+    residual = data.log_loss - extended_log_loss(parameters, data.x, data.y)
+    off = parameters - mean
+    return np.asarray((weights * residual**2).sum(1) + np.einsum("ri,rij,rj->r", off, penalty, off))
+
+
+def _information(data: _Data, weights: FloatArray, parameters: FloatArray) -> FloatArray:
+    jacobian = extended_jacobian(parameters, data.x, data.y)
+    return np.asarray((jacobian * weights[..., None]).transpose(0, 2, 1) @ jacobian)
+
+
+def _robust_sd(residual: FloatArray, weights: FloatArray) -> FloatArray:
+    """1.4826 times the median absolute residual of the runs that enter, by row."""
+    return np.asarray(1.4826 * np.nanmedian(np.where(weights > 0, np.abs(residual), np.nan), axis=1))

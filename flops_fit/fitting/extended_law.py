@@ -1,0 +1,203 @@
+"""What does the extended law predict, and how much of its interval is noise and how much is form?
+
+The optimum is solved on the user's FLOPs; its standard error follows from the posterior covariance by the
+delta method and the implicit-function theorem, its interval from Student's t. The statistical part holds the
+shape (k, c1, c2) fixed; the form part is what freeing it adds.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from flops_fit.fitting.columns import Columns
+from flops_fit.fitting.extended import (
+    SHAPE_PARAMETERS,
+    ExtendedFits,
+    extended_jacobian,
+    extended_log_loss,
+    fit_extended,
+    log_loss_slope,
+)
+from flops_fit.fitting.flops_function import FlopsFunction
+from flops_fit.fitting.options import FitOptions
+from flops_fit.fitting.outcomes import LawFit, refused_law
+from flops_fit.fitting.resampling import group_correlation, t_quantile
+from flops_fit.fitting.spread import Spread
+from flops_fit.records import FloatArray, Interval
+
+MIN_RUNS = 8
+"""The five Chinchilla parameters and something to estimate the noise with; priors hold the other three."""
+REACH = 12.0
+"""The optimum is looked for this many e-folds of N around the middle of the runs."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ExtendedMethod:
+    """One fitted extended law."""
+
+    law: LawFit
+    fits: ExtendedFits
+    """Of one row."""
+    columns: Columns
+
+    def optimum(self, log_compute: FloatArray, level: float) -> tuple[Spread, Spread]:
+        """ln N_opt and ln loss there, at ln C of shape (m,)."""
+        log_c = np.asarray(log_compute, dtype=np.float64)
+        flops = self.columns.flops
+        log_n = extended_optimum(self.fits, flops, log_c)[0]
+        log_d = flops.log_tokens(log_c, log_n)
+        sensitivity = _optimum_sensitivity(self.fits, flops, log_c, log_n)
+        return (
+            self._spread(log_n, sensitivity, level),
+            self._spread(self._log_loss(log_n, log_d), self._jacobian(log_n, log_d), level),
+        )
+
+    def log_loss_at(self, log_n: FloatArray, log_d: FloatArray, level: float) -> Spread | None:
+        """ln loss at any (N, D), shape (m,)."""
+        return self._spread(self._log_loss(log_n, log_d), self._jacobian(log_n, log_d), level)
+
+    def _log_loss(self, log_n: FloatArray, log_d: FloatArray) -> FloatArray:
+        x, y = log_n - self.fits.centre_n[0], log_d - self.fits.centre_d[0]
+        return np.asarray(extended_log_loss(self.fits.parameters, x, y)[0])
+
+    def _jacobian(self, log_n: FloatArray, log_d: FloatArray) -> FloatArray:
+        x, y = log_n - self.fits.centre_n[0], log_d - self.fits.centre_d[0]
+        return np.asarray(extended_jacobian(self.fits.parameters, x, y)[0])
+
+    def _spread(self, value: FloatArray, gradient: FloatArray, level: float) -> Spread:
+        total, statistical = _standard_errors(self.fits, gradient)
+        quantile = t_quantile(level, float(self.fits.dof[0]))
+        form = np.sqrt(np.maximum(total**2 - statistical**2, 0.0))
+        return Spread(
+            value=value, down=quantile * statistical, up=quantile * statistical, form=quantile * form
+        )
+
+
+def fit_extended_law(columns: Columns, options: FitOptions) -> ExtendedMethod | LawFit:
+    """Fits the extended law to all runs; refused where they cannot hold it."""
+    if len(columns) < MIN_RUNS:
+        return refused_law("extended", f"{len(columns)} runs; {MIN_RUNS} are the least.", len(columns))
+    for name, column in (("N", columns.log_n), ("D", columns.log_d)):
+        if np.ptp(column) < 1e-3:
+            return refused_law(
+                "extended", f"{name} is the same in all runs: its term cannot be told from E.", len(columns)
+            )
+    fits = fit_extended(
+        columns.log_n[None], columns.log_d[None], columns.log_loss[None], columns.weight[None], options
+    )
+    fits = _inflated(fits, columns)
+    return ExtendedMethod(law=_law(fits, columns, options), fits=fits, columns=columns)
+
+
+def extended_optimum(fits: ExtendedFits, flops: FlopsFunction, log_compute: FloatArray) -> FloatArray:
+    """ln N_opt of every row, shape (R, m): where the slope of the loss along the budget changes sign.
+
+    Curvature (c1, c2) can make the law rise again far outside the runs; of several sign changes the one
+    nearest the middle of the runs is taken, on a grid refined by bisection.
+    """
+    log_c = np.asarray(log_compute, dtype=np.float64)
+    rows, count = len(fits.parameters), len(log_c)
+    grid = np.linspace(-REACH, REACH, 97)
+    middle = 0.5 * (log_c - np.median(flops.log_ratio)) + 0.5 * (
+        fits.centre_n[:, None] - fits.centre_d[:, None]
+    )
+    low, high = np.empty((rows, count)), np.empty((rows, count))
+    for j in range(count):
+        log_n = middle[:, [j]] + grid
+        slope = _slope_on_budget(fits, flops, log_c[j], log_n)
+        rising = (slope[:, :-1] < 0) & (slope[:, 1:] >= 0)
+        distance = np.where(rising, np.abs(grid[:-1]), np.inf)
+        cell = np.where(rising.any(1), np.argmin(distance, axis=1), np.argmin(np.abs(slope[:, :-1]), axis=1))
+        low[:, j] = log_n[np.arange(rows), cell]
+        high[:, j] = low[:, j] + (grid[1] - grid[0])
+    for _ in range(45):
+        centre = 0.5 * (low + high)
+        falling = _slope_on_budget(fits, flops, log_c, centre) < 0
+        low, high = np.where(falling, centre, low), np.where(falling, high, centre)
+    return 0.5 * (low + high)
+
+
+def _slope_on_budget(
+    fits: ExtendedFits, flops: FlopsFunction, log_c: FloatArray, log_n: FloatArray
+) -> FloatArray:
+    y = flops.log_tokens(log_c, log_n) - fits.centre_d[:, None]
+    return log_loss_slope(fits.parameters, log_n - fits.centre_n[:, None], y, flops.slope(log_n))
+
+
+def _optimum_sensitivity(
+    fits: ExtendedFits, flops: FlopsFunction, log_c: FloatArray, log_n: FloatArray
+) -> FloatArray:
+    """d ln N_opt / d parameters = -(d slope / d p) / (d slope / d ln N), shape (m, 8); one row of fits."""
+    step = 1e-4
+
+    def slope(moved: ExtendedFits, at: FloatArray) -> FloatArray:
+        return np.asarray(_slope_on_budget(moved, flops, log_c, at[None])[0])
+
+    curvature = (slope(fits, log_n + step) - slope(fits, log_n - step)) / (2 * step)
+    out = np.empty((len(log_n), fits.parameters.shape[1]))
+    for i in range(out.shape[1]):
+        shift = np.zeros_like(fits.parameters)
+        shift[:, i] = step
+        up, down = (replace(fits, parameters=fits.parameters + s * shift) for s in (1, -1))
+        out[:, i] = -(slope(up, log_n) - slope(down, log_n)) / (2 * step)
+    return out / np.maximum(curvature, 1e-9)[:, None]
+
+
+def _standard_errors(fits: ExtendedFits, gradient: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Total, and with the shape parameters held, standard error of numbers with this gradient (m, 8)."""
+    precision = fits.precision[0]
+    free = [i for i in range(len(precision)) if i not in SHAPE_PARAMETERS]
+    total = np.einsum("mi,ij,mj->m", gradient, np.linalg.inv(precision), gradient)
+    held = np.linalg.inv(precision[np.ix_(free, free)])
+    statistical = np.einsum("mi,ij,mj->m", gradient[:, free], held, gradient[:, free])
+    return np.sqrt(np.maximum(total, 0)), np.sqrt(np.minimum(np.maximum(statistical, 0), total))
+
+
+def _inflated(fits: ExtendedFits, columns: Columns) -> ExtendedFits:
+    """Widens the covariance where runs share trunks: the design effect 1 + (runs per group - 1) rho."""
+    if not columns.is_clustered:
+        return fits
+    x, y = columns.log_n - fits.centre_n[0], columns.log_d - fits.centre_d[0]
+    residual = columns.log_loss - extended_log_loss(fits.parameters, x, y)[0]
+    sizes = np.bincount(columns.group)
+    mean_size = float((sizes**2).sum() / sizes.sum())
+    effect = 1 + (mean_size - 1) * group_correlation(residual, columns.group)
+    return replace(fits, precision=fits.precision / effect)
+
+
+def _law(fits: ExtendedFits, columns: Columns, options: FitOptions) -> LawFit:
+    p = fits.parameters[0]
+    sd = np.sqrt(np.diag(np.linalg.inv(fits.precision[0])))
+    quantile = t_quantile(options.level, float(fits.dof[0]))
+
+    def positive(log_value: float, log_sd: float) -> Interval:
+        low, high = (float(np.exp(log_value + s * quantile * log_sd)) for s in (-1, 1))
+        return Interval(value=float(np.exp(log_value)), low=low, high=high, level=options.level)
+
+    def signed(value: float, spread: float) -> Interval:
+        low, high = float(value - quantile * spread), float(value + quantile * spread)
+        return Interval(value=float(value), low=low, high=high, level=options.level)
+
+    parameters = {"E": positive(p[0], sd[0]), "alpha": positive(p[3], sd[3]), "beta": positive(p[4], sd[4])}
+    parameters |= {"log_A_at_centre": signed(p[1], sd[1]), "log_B_at_centre": signed(p[2], sd[2])}
+    parameters |= {"k": positive(p[5], sd[5]), "c1": signed(p[6], sd[6]), "c2": signed(p[7], sd[7])}
+    parameters |= {
+        "centre_N": positive(float(fits.centre_n[0]), 0.0),
+        "centre_D": positive(float(fits.centre_d[0]), 0.0),
+    }
+    at = columns.log_c_middle + np.array([-0.5, 0.5])
+    log_n = extended_optimum(fits, columns.flops, at)[0]
+    sensitivity = _optimum_sensitivity(fits, columns.flops, at, log_n)
+    total, _ = _standard_errors(fits, (sensitivity[1] - sensitivity[0])[None])
+    a, a_sd = float(log_n[1] - log_n[0]), float(total[0])
+    cost_slope = float(columns.flops.slope(np.array(log_n.mean())))
+    return LawFit(
+        name="extended",
+        outcome="converged" if fits.converged[0] else "not_converged",
+        reason=f"posterior mode; sd of log loss {fits.sigma[0]:.4f} on {fits.dof[0]:.1f} degrees of freedom",
+        parameters=parameters,
+        a=signed(a, a_sd),
+        b=signed(1 - a * cost_slope, a_sd * cost_slope),
+        num_runs=len(columns),
+        objective=None,
+    )

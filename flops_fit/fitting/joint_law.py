@@ -1,0 +1,139 @@
+"""Approach 3: the law E + A/N^alpha + B/D^beta on all runs, or on those near each budget's optimum.
+
+"approach3" is Hoffmann et al. 2022 section 3.3 with the global optimum; "windowed" takes only runs whose loss
+is within 10 % of their budget's best and weights them by C^0.5. Far from the optimum real runs bend away from
+the law: on Porian et al.'s runs a surface through all points misses N_opt one budget ahead by 1.8 to 10
+times, the windowed one by 1.1 (research/fitting.md section 3).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from flops_fit.fitting.columns import Columns
+from flops_fit.fitting.joint import JointFits, JointProblem, bounds_of, fit_joint, make_problem
+from flops_fit.fitting.line_law import interval_of
+from flops_fit.fitting.optimum import joint_optimum
+from flops_fit.fitting.options import FitOptions
+from flops_fit.fitting.resampling import resample_weights
+from flops_fit.fitting.outcomes import LawFit, refused_law
+from flops_fit.fitting.spread import Spread, spread_of_replicates
+from flops_fit.records import FloatArray
+
+MIN_RUNS = 6
+"""Five parameters need at least one run more."""
+NAMES = ("E", "A", "B", "alpha", "beta")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class JointMethod:
+    """The fitted law; row 0 of ``theta`` is the point fit, the others its resamples."""
+
+    law: LawFit
+    theta: FloatArray
+    """(ln E, a, b, alpha, beta) for centred logs, shape (1 + R, 5)."""
+    centre: tuple[float, float]
+    columns: Columns
+
+    def optimum(self, log_compute: FloatArray, level: float) -> tuple[Spread, Spread]:
+        """ln N_opt and ln loss there, at ln C of shape (m,)."""
+        log_n, log_loss = joint_optimum(self.theta, self.centre, self.columns.flops, log_compute)
+        return (
+            spread_of_replicates(log_n[0], log_n[1:], level),
+            spread_of_replicates(log_loss[0], log_loss[1:], level),
+        )
+
+    def log_loss_at(self, log_n: FloatArray, log_d: FloatArray, level: float) -> Spread | None:
+        """ln loss at any (N, D), shape (m,)."""
+        values = joint_log_loss(self.theta, self.centre, log_n, log_d)
+        return spread_of_replicates(values[0], values[1:], level)
+
+
+def fit_joint_law(
+    name: str, columns: Columns, options: FitOptions, rng: np.random.Generator, *, count: int, windowed: bool
+) -> JointMethod | LawFit:
+    """Fits the law and its resamples; a refused law says why it has no exponents."""
+    base = near_optimum_weights(columns, options) if windowed else np.ones(len(columns))
+    used = base > 0
+    doubt = _refusal(columns, used)
+    if doubt:
+        return refused_law(name, doubt, int(used.sum()))
+    problem = make_problem(
+        columns.log_n[used], columns.log_d[used], columns.log_loss[used], options.objective, options.huber_delta
+    )
+    weights = base[used] * columns.weight[used]
+    point = fit_joint(problem, weights[None], keep=5, tolerance=1e-13)
+    drawn = resample_weights(columns, count, rng)[:, used] * base[used]
+    resampled = fit_joint(problem, drawn, keep=3, tolerance=1e-7)
+    theta = np.concatenate([point.theta, resampled.theta])
+    return JointMethod(
+        law=_law(name, problem, point, theta, options.level, columns),
+        theta=theta,
+        centre=problem.centre,
+        columns=columns,
+    )
+
+
+def near_optimum_weights(columns: Columns, options: FitOptions) -> FloatArray:
+    """Zero for runs more than 10 % above their budget's best, else (C / mean C)^0.5; settings both."""
+    best = np.full(columns.num_budgets, np.inf)
+    np.minimum.at(best, columns.budget, columns.log_loss)
+    near = columns.log_loss <= best[columns.budget] + np.log1p(options.near_optimum)
+    mean = float(columns.log_c[near].mean())
+    return np.asarray(near * np.exp(options.compute_weight * (columns.log_c - mean)))
+
+
+def joint_log_loss(
+    theta: FloatArray, centre: tuple[float, float], log_n: FloatArray, log_d: FloatArray
+) -> FloatArray:
+    """ln L for every row of theta (R, 5) at log_n, log_d of shape (m,) or (R, m); shape (R, m)."""
+    t2 = np.exp(theta[:, 1:2] - theta[:, 3:4] * (log_n - centre[0]))
+    t3 = np.exp(theta[:, 2:3] - theta[:, 4:5] * (log_d - centre[1]))
+    return np.asarray(np.log(np.exp(theta[:, :1]) + t2 + t3))
+
+
+def _refusal(columns: Columns, used: FloatArray) -> str | None:
+    count = int(used.sum())
+    if count < MIN_RUNS:
+        return f"{count} runs for 5 parameters; {MIN_RUNS} are the least."
+    for name, column in (("N", columns.log_n), ("D", columns.log_d)):
+        if np.ptp(column[used]) < 1e-3:
+            return f"{name} is the same in all runs, so its term cannot be told from E."
+    kept = np.unique(columns.budget[used])
+    if len(kept) < 2 and len(columns.log_budgets) > 1:
+        return "all runs near an optimum belong to one budget."
+    return None
+
+
+def _law(
+    name: str, problem: JointProblem, point: JointFits, theta: FloatArray, level: float, columns: Columns
+) -> LawFit:
+    low, high = bounds_of(problem)
+    at_bound = [n for n, t, lo, hi in zip(NAMES, theta[0], low, high, strict=True) if not lo < t < hi]
+    outcome = "converged" if point.converged[0] else "not_converged"
+    reason = "the global minimum, from a grid over (alpha, beta) refined by Newton's method"
+    if not point.converged[0]:
+        reason = "Newton's method had not converged after its last step"
+    if at_bound:
+        outcome, reason = "at_bound", f"at the bound of its range: {', '.join(at_bound)}"
+    alpha, beta = theta[:, 3], theta[:, 4]
+    natural = {
+        "E": np.exp(theta[:, 0]),
+        "A": np.exp(theta[:, 1] + alpha * problem.centre[0]),
+        "B": np.exp(theta[:, 2] + beta * problem.centre[1]),
+        "alpha": alpha,
+        "beta": beta,
+    }
+    log_n, _ = joint_optimum(theta, problem.centre, columns.flops, columns.log_c_middle + np.array([-0.5, 0.5]))
+    a = log_n[:, 1] - log_n[:, 0]
+    cost_slope = columns.flops.slope(log_n.mean(axis=1))
+    return LawFit(
+        name=name,
+        outcome=outcome,  # type: ignore[arg-type]
+        reason=reason,
+        parameters={key: interval_of(values, level) for key, values in natural.items()},
+        a=interval_of(a, level),
+        b=interval_of(1 - a * cost_slope, level),
+        num_runs=len(problem.x),
+        objective=float(point.objective[0]),
+    )

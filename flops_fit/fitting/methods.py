@@ -1,0 +1,46 @@
+"""Every method on one set of runs, each a fitted method or a refused law with its reason."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from flops_fit.fitting.columns import Columns
+from flops_fit.fitting.extended_law import fit_extended_law
+from flops_fit.fitting.joint_law import fit_joint_law
+from flops_fit.fitting.line_law import fit_minima
+from flops_fit.fitting.options import FitOptions
+from flops_fit.fitting.outcomes import IsoflopCurve, LawFit
+from flops_fit.fitting.spread import FittedMethod
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Methods:
+    """All methods fitted to the same runs."""
+
+    columns: Columns
+    curves: tuple[IsoflopCurve, ...]
+    fitted: dict[str, FittedMethod]
+    """Methods that give numbers, by name."""
+    refused: dict[str, LawFit]
+
+
+def fit_methods(columns: Columns, options: FitOptions, *, count: int) -> Methods:
+    """Fits all methods.
+
+    Args:
+        columns: The runs.
+        options: Settings; ``options.seed`` decides the resamples.
+        count: Resamples of each bootstrap.
+    """
+    rng = np.random.default_rng(options.seed)
+    curves, found = fit_minima(columns, options, rng, count=count)
+    outcomes: dict[str, FittedMethod | LawFit] = dict(found)
+    outcomes["approach3"] = fit_joint_law("approach3", columns, options, rng, count=count, windowed=False)
+    outcomes["windowed"] = fit_joint_law("windowed", columns, options, rng, count=count, windowed=True)
+    outcomes["extended"] = fit_extended_law(columns, options)
+    return Methods(
+        columns=columns,
+        curves=curves,
+        fitted={name: m for name, m in outcomes.items() if not isinstance(m, LawFit)},
+        refused={name: m for name, m in outcomes.items() if isinstance(m, LawFit)},
+    )

@@ -1,0 +1,76 @@
+"""What can be chosen about a fit?"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from flops_fit.errors import ConfigError
+
+LAW_NAMES = ("approach1", "approach2", "akima", "approach3", "windowed", "extended")
+Objective = Literal["huber_log", "squared_log", "squared"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitOptions:
+    """Settings of `fit`. The defaults are the evidence of this module's room, see `choice.py`."""
+
+    level: float = 0.9
+    """Nominal coverage of every interval."""
+    num_bootstraps: int = 300
+    """Resamples of the runs, each with its own global search."""
+    seed: int = 0
+    """Of the resampling."""
+    law: str | None = None
+    """Name of the law to recommend whatever the evidence says; None lets the roll-outs decide."""
+    objective: Objective = "huber_log"
+    """What Approach 3 minimises: Huber of log loss, squared log loss, or squared loss."""
+    huber_delta: float = 1e-3
+    """Where Huber turns from squared to absolute, in log loss (Hoffmann et al. 2022 use 1e-3)."""
+    near_optimum: float = 0.1
+    """The "windowed" law takes runs whose loss is at most this share above their budget's best."""
+    compute_weight: float = 0.5
+    """The "windowed" law weights a run by (C / mean C) to this power."""
+    size_window: float = 4.0
+    """Approach 2's parabola takes sizes within this factor of the budget's best size."""
+    curvature_prior_sd: float = 0.012
+    """Extended law: sd of the prior on the curvature of ln T1, ln T2 in ln N, ln D."""
+    interaction_prior_sd: float = 0.25
+    """Extended law: sd of the prior on ln k, the interaction of the two terms."""
+    exponent_prior_sd: float = 0.5
+    """Extended law: sd of the prior on ln alpha and ln beta around ln 0.35."""
+    slope_prior_sd: float | None = None
+    """Extended law: sd of a prior ln alpha = ln beta, that is a = 1/2. Knowledge about text: None is off."""
+    learning_rates: Literal["best", "all"] = "best"
+    """Of runs that differ in nothing but the learning rate, keep the best one or all."""
+    exclude_outliers: bool = True
+    """Leave out runs whose loss stands far above every fitted curve (they are listed)."""
+    outlier_threshold: float = 8.0
+    """How many robust standard deviations above the curve is far."""
+    max_hidden_budgets: int = 3
+    """Roll-outs hide the top 1, 2, ... budgets; 0 turns them off."""
+    form_floor: float = 0.07
+    """Where roll-outs cannot be measured: sd of log10 N_opt is this times (0.3 + log10 extrapolation)."""
+    loss_form_floor: float = 0.005
+    """The same for log10 loss."""
+
+    def __post_init__(self) -> None:
+        """Refuses settings out of range."""
+        _check("level", self.level, 0.0 < self.level < 1.0, "a number between 0 and 1")
+        _check("num_bootstraps", self.num_bootstraps, self.num_bootstraps >= 20, "at least 20")
+        _check("huber_delta", self.huber_delta, self.huber_delta > 0, "a positive number")
+        _check("near_optimum", self.near_optimum, self.near_optimum > 0, "a positive number")
+        _check("size_window", self.size_window, self.size_window > 1, "a factor above 1")
+        _check("max_hidden_budgets", self.max_hidden_budgets, self.max_hidden_budgets >= 0, "0 or more")
+        _check("form_floor", self.form_floor, self.form_floor >= 0, "0 or more")
+        _check("loss_form_floor", self.loss_form_floor, self.loss_form_floor >= 0, "0 or more")
+        _check("outlier_threshold", self.outlier_threshold, self.outlier_threshold > 0, "a positive number")
+        for name in ("curvature_prior_sd", "interaction_prior_sd", "exponent_prior_sd"):
+            _check(name, getattr(self, name), getattr(self, name) > 0, "a positive number")
+        if self.slope_prior_sd is not None:
+            _check("slope_prior_sd", self.slope_prior_sd, self.slope_prior_sd > 0, "a positive number, or null")
+        if self.law is not None:
+            _check("law", self.law, self.law in LAW_NAMES, f"one of {', '.join(LAW_NAMES)}")
+
+
+def _check(name: str, value: object, holds: bool, expected: str) -> None:
+    if not holds:
+        raise ConfigError(f"fit.{name}: got {value!r}, expected {expected}.")

@@ -1,0 +1,70 @@
+"""What does one method say of one sweep?"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from flops_fit.records import FloatArray, Interval
+
+Outcome = Literal["converged", "at_bound", "not_converged", "refused"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class IsoflopCurve:
+    """Loss against N at one budget, and its minimum in log N."""
+
+    compute_budget: float
+    num_params: FloatArray
+    """N of the budget's sizes, ascending, shape (n,); runs of one size are averaged."""
+    loss: FloatArray
+    in_window: FloatArray
+    """1.0 where the run entered the parabola, else 0.0, shape (n,)."""
+    coefficients: tuple[float, float, float] | None
+    """(c2, c1, c0) of loss = c2 x^2 + c1 x + c0 with x = ln N; None where no parabola was possible."""
+    n_opt: Interval | None
+    """None where the minimum cannot be believed; ``reason`` then says why."""
+    d_opt: Interval | None
+    loss_opt: Interval | None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LawFit:
+    """One method's result. A refused one has no exponents and says why."""
+
+    name: str
+    outcome: Outcome
+    reason: str
+    """What the optimiser or the validity checks said; for people."""
+    parameters: Mapping[str, Interval]
+    """By name, natural units: E, A, B, alpha, beta for Chinchilla; k, c1, c2 more for the extended law."""
+    a: Interval | None
+    """Exponent of N_opt ~ C^a at the middle of the fitted budgets."""
+    b: Interval | None
+    """Exponent of D_opt ~ C^b."""
+    num_runs: int
+    objective: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RolloutRow:
+    """One prediction of a hidden budget from the smaller ones."""
+
+    hidden: int
+    """How many top budgets were hidden from the fit."""
+    compute_budget: float
+    law: str
+    """Method name, "default", or a baseline: "ratio20", "slope_half"."""
+    log_n_opt_error: float | None
+    """ln(predicted / observed N_opt); None where the hidden budget has no minimum."""
+    log_loss_error: float | None
+    n_opt_covered: bool | None
+    """Whether the interval held the observed value; None for baselines."""
+    loss_covered: bool | None
+
+
+def refused_law(name: str, reason: str, num_runs: int) -> LawFit:
+    """A method that gives no number for these runs, and why."""
+    return LawFit(
+        name=name, outcome="refused", reason=reason, parameters={}, a=None, b=None, num_runs=num_runs
+    )

@@ -1,0 +1,94 @@
+"""The roll-out table: every method, the default, and the two baselines against each hidden budget."""
+
+import numpy as np
+
+from flops_fit.fitting.choice import REACH_OFFSET, choose
+from flops_fit.fitting.columns import Columns
+from flops_fit.fitting.methods import Methods
+from flops_fit.fitting.options import FitOptions
+from flops_fit.fitting.outcomes import RolloutRow
+from flops_fit.fitting.resampling import normal_quantile
+from flops_fit.fitting.rollout import Observed, Trial, log_n_at_ratio, log_n_at_slope_half, trials_of
+
+
+def rollout_rows(
+    columns: Columns,
+    hidden: dict[int, Methods],
+    observed: dict[int, Observed],
+    trials: tuple[Trial, ...],
+    options: FitOptions,
+) -> tuple[RolloutRow, ...]:
+    """Rows by hidden count, budget and law. "default" chooses and widens by what it could see itself."""
+    quantile = normal_quantile(options.level)
+    rows = [_row(t, t.law, quantile, 0.0, 0.0) for t in trials]
+    for depth in range(1, options.max_hidden_budgets + 1):
+        if depth not in hidden:
+            continue
+        rows += _default_rows(columns, hidden, observed, trials, depth, options)
+        rows += _baseline_rows(columns, observed, depth)
+    return tuple(sorted(rows, key=lambda r: (r.hidden, r.compute_budget)))
+
+
+def _default_rows(
+    columns: Columns,
+    hidden: dict[int, Methods],
+    observed: dict[int, Observed],
+    trials: tuple[Trial, ...],
+    depth: int,
+    options: FitOptions,
+) -> list[RolloutRow]:
+    """What the default would have said with ``depth`` budgets unseen: nothing above them enters its choice."""
+    top = columns.num_budgets - depth
+    inner = tuple(
+        trial
+        for deeper, found in hidden.items()
+        if depth < deeper <= depth + options.max_hidden_budgets
+        for trial in trials_of(deeper, found, observed, top, options.level)
+    )
+    choice = choose(inner, tuple(hidden[depth].fitted), options)
+    quantile = normal_quantile(options.level)
+    return [
+        _row(t, "default", quantile, choice.n_form_sd, choice.loss_form_sd)
+        for t in trials
+        if t.hidden == depth and t.law == choice.law
+    ]
+
+
+def _row(trial: Trial, law: str, quantile: float, n_form: float, loss_form: float) -> RolloutRow:
+    distance = trial.reach + REACH_OFFSET
+    return RolloutRow(
+        hidden=trial.hidden,
+        compute_budget=float(np.exp(trial.log_c)),
+        law=law,
+        log_n_opt_error=trial.n_error,
+        log_loss_error=trial.loss_error,
+        n_opt_covered=abs(trial.n_error) <= quantile * float(np.hypot(trial.n_sd, n_form * distance)),
+        loss_covered=abs(trial.loss_error) <= quantile * float(np.hypot(trial.loss_sd, loss_form * distance)),
+    )
+
+
+def _baseline_rows(columns: Columns, observed: dict[int, Observed], depth: int) -> list[RolloutRow]:
+    seen = columns.num_budgets - depth
+    rows = []
+    for index in range(seen, columns.num_budgets):
+        if index not in observed:
+            continue
+        target = observed[index]
+        guesses = {
+            "ratio20": log_n_at_ratio(columns.flops, target.log_c),
+            "slope_half": log_n_at_slope_half(observed, seen, target.log_c),
+        }
+        rows += [
+            RolloutRow(
+                hidden=depth,
+                compute_budget=float(np.exp(target.log_c)),
+                law=name,
+                log_n_opt_error=guess - target.log_n,
+                log_loss_error=None,
+                n_opt_covered=None,
+                loss_covered=None,
+            )
+            for name, guess in guesses.items()
+            if guess is not None
+        ]
+    return rows

@@ -1,0 +1,64 @@
+"""How is an uncertain number passed on inside the fitting room?"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from flops_fit.fitting.outcomes import LawFit
+from flops_fit.records import FloatArray
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Spread:
+    """Values with half-widths at one level, all in logs and of one shape."""
+
+    value: FloatArray
+    down: FloatArray
+    """Statistical half-width below, >= 0."""
+    up: FloatArray
+    """Statistical half-width above, >= 0."""
+    form: FloatArray
+    """Half-width that the law's own form adds, >= 0."""
+
+    def widened(self, form: FloatArray) -> "Spread":
+        """Returns the same with ``form`` added in quadrature to the form part."""
+        return Spread(value=self.value, down=self.down, up=self.up, form=np.hypot(self.form, form))
+
+    @property
+    def low(self) -> FloatArray:
+        """Lower end, statistical and form parts together."""
+        return np.asarray(self.value - np.hypot(self.down, self.form))
+
+    @property
+    def high(self) -> FloatArray:
+        """Upper end."""
+        return np.asarray(self.value + np.hypot(self.up, self.form))
+
+
+class FittedMethod(Protocol):
+    """What every method can answer once it is fitted."""
+
+    @property
+    def law(self) -> LawFit:
+        """Parameters and exponents, for people."""
+        ...
+
+    def optimum(self, log_compute: FloatArray, level: float) -> tuple[Spread, Spread]:
+        """ln N_opt and ln loss there, at ln C of shape (m,)."""
+        ...
+
+    def log_loss_at(self, log_n: FloatArray, log_d: FloatArray, level: float) -> Spread | None:
+        """ln loss at any (N, D); None where the method has no L(N, D)."""
+        ...
+
+
+def spread_of_replicates(value: FloatArray, replicates: FloatArray, level: float) -> Spread:
+    """Half-widths from replicates (R, m) around the point values (m,).
+
+    Percentiles, moved so that the interval always holds the point value.
+    """
+    tail = (1 - level) / 2
+    low, high = np.quantile(replicates, [tail, 1 - tail], axis=0)
+    zero = np.zeros_like(value)
+    return Spread(value=value, down=np.maximum(value - low, 0), up=np.maximum(high - value, 0), form=zero)
