@@ -40,9 +40,7 @@ def choose(trials: tuple[Trial, ...], available: tuple[str, ...], options: FitOp
     if options.law is not None and options.law in available:
         names = [options.law]
     if not names:
-        return Choice(
-            law=None, reason="no method gives a number", n_form_sd=0.0, loss_form_sd=0.0, num_trials=0
-        )
+        return Choice(law=None, reason="no method gives a number", n_form_sd=0.0, loss_form_sd=0.0, num_trials=0)
     law = names[0]
     own = [t for t in trials if t.law == law]
     n_form, loss_form, count = form_uncertainty(own, options)

@@ -6,9 +6,7 @@ from flops_fit.fitting.outcomes import RolloutRow
 from flops_fit.records import Finding, RunTable
 
 
-def find_doubts(
-    runs: RunTable, methods: Methods, choice: Choice, rows: tuple[RolloutRow, ...]
-) -> tuple[Finding, ...]:
+def find_doubts(runs: RunTable, methods: Methods, choice: Choice, rows: tuple[RolloutRow, ...]) -> tuple[Finding, ...]:
     """Collects every finding about the sweep, its curves and its laws."""
     return (*_about_budgets(methods), *_about_curves(methods), *_about_columns(methods))
 

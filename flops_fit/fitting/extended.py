@@ -131,9 +131,7 @@ def extended_jacobian(parameters: FloatArray, x: FloatArray, y: FloatArray) -> F
     return out
 
 
-def log_loss_slope(
-    parameters: FloatArray, x: FloatArray, y: FloatArray, cost_slope: FloatArray
-) -> FloatArray:
+def log_loss_slope(parameters: FloatArray, x: FloatArray, y: FloatArray, cost_slope: FloatArray) -> FloatArray:
     """d ln L / d ln N along one budget, where ln D falls by ``cost_slope`` per e-fold of N; (R, m)."""
     log_term, share, _ = _log_reducible(parameters, x, y)
     reducible = np.exp(log_term - np.logaddexp(parameters[:, [LN_E]], log_term))
@@ -142,9 +140,7 @@ def log_loss_slope(
     return np.asarray(reducible * (share * down - (1 - share) * up * cost_slope))
 
 
-def _log_reducible(
-    parameters: FloatArray, x: FloatArray, y: FloatArray
-) -> tuple[FloatArray, FloatArray, FloatArray]:
+def _log_reducible(parameters: FloatArray, x: FloatArray, y: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
     """ln (L - E), the share of T1^(1/k) in the sum, and the entropy of the two shares."""
     p = [parameters[:, [i]] for i in range(NUM_PARAMETERS)]
     k = np.exp(p[LN_K])
@@ -226,9 +222,7 @@ def _maximise(
         jacobian = extended_jacobian(parameters, data.x, data.y)
         weighted = jacobian * weights[..., None]
         curvature = weighted.transpose(0, 2, 1) @ jacobian + penalty
-        gradient = np.einsum("rni,rn->ri", weighted, residual) - np.einsum(
-            "rij,rj->ri", penalty, parameters - mean
-        )
+        gradient = np.einsum("rni,rn->ri", weighted, residual) - np.einsum("rij,rj->ri", penalty, parameters - mean)
         scale = np.einsum("rii->ri", curvature)
         damped = curvature.copy()
         damped[:, diagonal, diagonal] += damping[:, None] * scale + 1e-12

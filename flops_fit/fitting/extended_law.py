@@ -68,9 +68,7 @@ class ExtendedMethod:
         total, statistical = _standard_errors(self.fits, gradient)
         quantile = t_quantile(level, float(self.fits.dof[0]))
         form = np.sqrt(np.maximum(total**2 - statistical**2, 0.0))
-        return Spread(
-            value=value, down=quantile * statistical, up=quantile * statistical, form=quantile * form
-        )
+        return Spread(value=value, down=quantile * statistical, up=quantile * statistical, form=quantile * form)
 
 
 def fit_extended_law(columns: Columns, options: FitOptions) -> ExtendedMethod | LawFit:
@@ -82,9 +80,7 @@ def fit_extended_law(columns: Columns, options: FitOptions) -> ExtendedMethod | 
             return refused_law(
                 "extended", f"{name} is the same in all runs: its term cannot be told from E.", len(columns)
             )
-    fits = fit_extended(
-        columns.log_n[None], columns.log_d[None], columns.log_loss[None], columns.weight[None], options
-    )
+    fits = fit_extended(columns.log_n[None], columns.log_d[None], columns.log_loss[None], columns.weight[None], options)
     fits = _inflated(fits, columns)
     return ExtendedMethod(law=_law(fits, columns, options), fits=fits, columns=columns)
 
@@ -98,9 +94,7 @@ def extended_optimum(fits: ExtendedFits, flops: FlopsFunction, log_compute: Floa
     log_c = np.asarray(log_compute, dtype=np.float64)
     rows, count = len(fits.parameters), len(log_c)
     grid = np.linspace(-REACH, REACH, 97)
-    middle = 0.5 * (log_c - np.median(flops.log_ratio)) + 0.5 * (
-        fits.centre_n[:, None] - fits.centre_d[:, None]
-    )
+    middle = 0.5 * (log_c - np.median(flops.log_ratio)) + 0.5 * (fits.centre_n[:, None] - fits.centre_d[:, None])
     low, high = np.empty((rows, count)), np.empty((rows, count))
     for j in range(count):
         log_n = middle[:, [j]] + grid
@@ -117,16 +111,12 @@ def extended_optimum(fits: ExtendedFits, flops: FlopsFunction, log_compute: Floa
     return 0.5 * (low + high)
 
 
-def _slope_on_budget(
-    fits: ExtendedFits, flops: FlopsFunction, log_c: FloatArray, log_n: FloatArray
-) -> FloatArray:
+def _slope_on_budget(fits: ExtendedFits, flops: FlopsFunction, log_c: FloatArray, log_n: FloatArray) -> FloatArray:
     y = flops.log_tokens(log_c, log_n) - fits.centre_d[:, None]
     return log_loss_slope(fits.parameters, log_n - fits.centre_n[:, None], y, flops.slope(log_n))
 
 
-def _optimum_sensitivity(
-    fits: ExtendedFits, flops: FlopsFunction, log_c: FloatArray, log_n: FloatArray
-) -> FloatArray:
+def _optimum_sensitivity(fits: ExtendedFits, flops: FlopsFunction, log_c: FloatArray, log_n: FloatArray) -> FloatArray:
     """d ln N_opt / d parameters = -(d slope / d p) / (d slope / d ln N), shape (m, 8); one row of fits."""
     step = 1e-4
 

@@ -44,14 +44,10 @@ def curve_cells(columns: Columns) -> tuple[CurveCells, ...]:
     cells = []
     for index in range(columns.num_budgets):
         rows = np.flatnonzero(columns.budget == index)
-        sizes, inverse, count = np.unique(
-            np.round(columns.log_n[rows], 6), return_inverse=True, return_counts=True
-        )
+        sizes, inverse, count = np.unique(np.round(columns.log_n[rows], 6), return_inverse=True, return_counts=True)
         average = np.zeros((len(sizes), len(columns)))
         average[inverse, rows] = 1 / count[inverse]
-        cells.append(
-            CurveCells(index=index, log_n=sizes, log_loss=average @ columns.log_loss, average=average)
-        )
+        cells.append(CurveCells(index=index, log_n=sizes, log_loss=average @ columns.log_loss, average=average))
     return tuple(cells)
 
 

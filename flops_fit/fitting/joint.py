@@ -87,9 +87,7 @@ def fit_joint(problem: JointProblem, weights: FloatArray, *, keep: int = 3, tole
         tolerance: Relative decrease of the objective at which a row has converged.
     """
     rows = max(1, MAX_BLOCK // max(len(problem.x), 676))
-    parts = [
-        _fit_block(problem, weights[i : i + rows], keep, tolerance) for i in range(0, len(weights), rows)
-    ]
+    parts = [_fit_block(problem, weights[i : i + rows], keep, tolerance) for i in range(0, len(weights), rows)]
     return JointFits(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 

@@ -83,9 +83,7 @@ def near_optimum_weights(columns: Columns, options: FitOptions) -> FloatArray:
     return np.asarray(near * np.exp(options.compute_weight * (columns.log_c - mean)))
 
 
-def joint_log_loss(
-    theta: FloatArray, centre: tuple[float, float], log_n: FloatArray, log_d: FloatArray
-) -> FloatArray:
+def joint_log_loss(theta: FloatArray, centre: tuple[float, float], log_n: FloatArray, log_d: FloatArray) -> FloatArray:
     """ln L for every row of theta (R, 5) at log_n, log_d of shape (m,) or (R, m); shape (R, m)."""
     t2 = np.exp(theta[:, 1:2] - theta[:, 3:4] * (log_n - centre[0]))
     t3 = np.exp(theta[:, 2:3] - theta[:, 4:5] * (log_d - centre[1]))

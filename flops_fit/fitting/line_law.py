@@ -154,14 +154,10 @@ def _akima(cells: CurveCells, noise: FloatArray) -> Minimum | None:
     log_n, loss = akima_minimum(cells.log_n, drawn)
     if not np.isfinite(log_n[0]):
         return None
-    return Minimum(
-        log_n=float(log_n[0]), loss=float(loss[0]), log_n_replicates=log_n[1:], loss_replicates=loss[1:]
-    )
+    return Minimum(log_n=float(log_n[0]), loss=float(loss[0]), log_n_replicates=log_n[1:], loss_replicates=loss[1:])
 
 
-def _line(
-    name: str, columns: Columns, minima: list[Minimum | None], level: float
-) -> "LineMethod | LawFit":
+def _line(name: str, columns: Columns, minima: list[Minimum | None], level: float) -> "LineMethod | LawFit":
     usable = [i for i, m in enumerate(minima) if m is not None]
     found = [m for m in minima if m is not None]
     if len(found) < MIN_BUDGETS:

@@ -42,7 +42,5 @@ def joint_optimum(
             low, high = np.where(larger, middle, low), np.where(larger, high, middle)
         log_n = 0.5 * (low + high)
     log_d = flops.log_tokens(log_c, log_n)
-    loss = (
-        np.exp(log_e) + np.exp(a - alpha * (log_n - centre[0])) + np.exp(b - beta * (log_d - centre[1]))
-    )
+    loss = np.exp(log_e) + np.exp(a - alpha * (log_n - centre[0])) + np.exp(b - beta * (log_d - centre[1]))
     return log_n, np.log(loss)

@@ -65,6 +65,4 @@ class RolloutRow:
 
 def refused_law(name: str, reason: str, num_runs: int) -> LawFit:
     """A method that gives no number for these runs, and why."""
-    return LawFit(
-        name=name, outcome="refused", reason=reason, parameters={}, a=None, b=None, num_runs=num_runs
-    )
+    return LawFit(name=name, outcome="refused", reason=reason, parameters={}, a=None, b=None, num_runs=num_runs)

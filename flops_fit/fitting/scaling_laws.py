@@ -149,9 +149,7 @@ class ScalingLaws:
         return quantile * n_sd * reach, quantile * loss_sd * reach
 
 
-def _prediction(
-    laws: ScalingLaws, compute: float, name: str, level: float, n: Spread, loss: Spread
-) -> Prediction:
+def _prediction(laws: ScalingLaws, compute: float, name: str, level: float, n: Spread, loss: Spread) -> Prediction:
     log_c = float(np.log(compute))
 
     def log_d(log_n: float) -> float:

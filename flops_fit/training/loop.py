@@ -31,6 +31,8 @@ from flops_fit.training.order import sample_ids
 from flops_fit.training.schedules import learning_rate
 from flops_fit.training.settings import TrainSettings
 
+# Steps whose sample ids are computed at once.
+BLOCK = 256
 # A mean loss this many times the first one is not training any more.
 EXPLODED = 10.0
 
@@ -85,14 +87,17 @@ def train_model(
     total_samples, batch_samples = experiment.num_tokens // unit, recipe.batch_tokens // unit
     steps, saved_at = math.ceil(total_samples / batch_samples), time.monotonic()
 
+    block = np.empty(0, dtype=np.int64)
     for step in range(state["step"], steps):
         rate = learning_rate(recipe, step * recipe.batch_tokens, experiment.num_tokens)
         for group in optimizer.param_groups:
             group["lr"] = rate
         first = step * batch_samples
         count = min(batch_samples, total_samples - first)
-        ids = sample_ids(experiment.seed, first, count, task.train_data.num_samples)
-        torch.manual_seed(_step_seed(experiment.seed, step, world.rank))
+        if len(block) < count:
+            block = sample_ids(experiment.seed, first, BLOCK * batch_samples, task.train_data.num_samples)
+        ids, block = block[:count], block[count:]
+        _seed_step(experiment.seed, step, world)
         loss = _accumulate(task, model, list(_batches(task.train_data, ids, world, micro_batch)), world, precision)
         if recipe.max_grad_norm is not None:
             nn.utils.clip_grad_norm_(parameters, recipe.max_grad_norm)
@@ -168,5 +173,9 @@ def _checked(loss: float, losses: list[float], step: int) -> float:
     return loss
 
 
-def _step_seed(seed: int, step: int, rank: int) -> int:
-    return (seed * 1_000_003 + step * 8_191 + rank + 1) & 0x7FFFFFFFFFFFFFFF
+def _seed_step(seed: int, step: int, world: World) -> None:
+    """Seeds what the forward pass draws from; `torch.manual_seed` would format a stack trace for each step."""
+    value = (seed * 1_000_003 + step * 8_191 + world.rank + 1) & 0x7FFFFFFFFFFFFFFF
+    torch.default_generator.manual_seed(value)
+    if world.device.type == "cuda":
+        torch.cuda.default_generators[torch.cuda.current_device()].manual_seed(value)

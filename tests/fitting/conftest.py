@@ -63,6 +63,4 @@ def read_published(name, condition=None, *, grouped=False, keep=lambda row: True
 
 @pytest.fixture
 def chinchilla_240():
-    return read_published(
-        "chinchilla_epoch.csv", grouped=True, keep=lambda row: row["excluded_by_source"] != "True"
-    )
+    return read_published("chinchilla_epoch.csv", grouped=True, keep=lambda row: row["excluded_by_source"] != "True")
