@@ -50,7 +50,7 @@ class Columns:
 
     @property
     def log_c_top(self) -> float:
-        """ln of the largest budget."""
+        """Log: ln of the largest budget."""
         return float(self.log_budgets[-1])
 
     @property

@@ -19,7 +19,7 @@ class Envelope(NamedTuple):
     centre: float
 
     def log_loss(self, log_compute: FloatArray) -> FloatArray:
-        """ln L at ln C of shape (m,), shape (R, m)."""
+        """Log: ln L at ln C of shape (m,), shape (R, m)."""
         fall = self.log_k[:, None] - self.exponent[:, None] * (log_compute - self.centre)
         return np.asarray(np.log(self.irreducible[:, None] + np.exp(fall)))
 

@@ -109,13 +109,13 @@ def fit_extended(
 
 
 def extended_log_loss(parameters: FloatArray, x: FloatArray, y: FloatArray) -> FloatArray:
-    """ln L of parameters (R, 8) at centred logs (R, m) or (m,), shape (R, m)."""
+    """Log: ln L of parameters (R, 8) at centred logs (R, m) or (m,), shape (R, m)."""
     log_term, _, _ = _log_reducible(parameters, x, y)
     return np.logaddexp(parameters[:, [LN_E]], log_term)
 
 
 def extended_jacobian(parameters: FloatArray, x: FloatArray, y: FloatArray) -> FloatArray:
-    """d ln L / d parameters, shape (R, m, 8)."""
+    """Jacobian d ln L / d parameters, shape (R, m, 8)."""
     x, y = np.broadcast_arrays(*(np.atleast_2d(v) for v in (x, y)))
     log_term, share, entropy = _log_reducible(parameters, x, y)
     log_loss = np.logaddexp(parameters[:, [LN_E]], log_term)
@@ -132,7 +132,7 @@ def extended_jacobian(parameters: FloatArray, x: FloatArray, y: FloatArray) -> F
 
 
 def log_loss_slope(parameters: FloatArray, x: FloatArray, y: FloatArray, cost_slope: FloatArray) -> FloatArray:
-    """d ln L / d ln N along one budget, where ln D falls by ``cost_slope`` per e-fold of N; (R, m)."""
+    """Slope d ln L / d ln N along one budget, where ln D falls by ``cost_slope`` per e-fold of N; (R, m)."""
     log_term, share, _ = _log_reducible(parameters, x, y)
     reducible = np.exp(log_term - np.logaddexp(parameters[:, [LN_E]], log_term))
     down = -np.exp(parameters[:, [LN_ALPHA]]) + 2 * parameters[:, [C1]] * x
@@ -141,7 +141,7 @@ def log_loss_slope(parameters: FloatArray, x: FloatArray, y: FloatArray, cost_sl
 
 
 def _log_reducible(parameters: FloatArray, x: FloatArray, y: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """ln (L - E), the share of T1^(1/k) in the sum, and the entropy of the two shares."""
+    """Log: ln (L - E), the share of T1^(1/k) in the sum, and the entropy of the two shares."""
     p = [parameters[:, [i]] for i in range(NUM_PARAMETERS)]
     k = np.exp(p[LN_K])
     first = (p[U] - np.exp(p[LN_ALPHA]) * x + p[C1] * x * x) / k

@@ -41,7 +41,7 @@ class ExtendedMethod:
     columns: Columns
 
     def optimum(self, log_compute: FloatArray, level: float) -> tuple[Spread, Spread]:
-        """ln N_opt and ln loss there, at ln C of shape (m,)."""
+        """Log: ln N_opt and ln loss there, at ln C of shape (m,)."""
         log_c = np.asarray(log_compute, dtype=np.float64)
         flops = self.columns.flops
         log_n = extended_optimum(self.fits, flops, log_c)[0]
@@ -53,7 +53,7 @@ class ExtendedMethod:
         )
 
     def log_loss_at(self, log_n: FloatArray, log_d: FloatArray, level: float) -> Spread | None:
-        """ln loss at any (N, D), shape (m,)."""
+        """Log: ln loss at any (N, D), shape (m,)."""
         return self._spread(self._log_loss(log_n, log_d), self._jacobian(log_n, log_d), level)
 
     def _log_loss(self, log_n: FloatArray, log_d: FloatArray) -> FloatArray:
@@ -86,7 +86,7 @@ def fit_extended_law(columns: Columns, options: FitOptions) -> ExtendedMethod | 
 
 
 def extended_optimum(fits: ExtendedFits, flops: FlopsFunction, log_compute: FloatArray) -> FloatArray:
-    """ln N_opt of every row, shape (R, m): where the slope of the loss along the budget changes sign.
+    """Log: ln N_opt of every row, shape (R, m): where the slope of the loss along the budget changes sign.
 
     Curvature (c1, c2) can make the law rise again far outside the runs; of several sign changes the one
     nearest the middle of the runs is taken, on a grid refined by bisection.
@@ -117,7 +117,7 @@ def _slope_on_budget(fits: ExtendedFits, flops: FlopsFunction, log_c: FloatArray
 
 
 def _optimum_sensitivity(fits: ExtendedFits, flops: FlopsFunction, log_c: FloatArray, log_n: FloatArray) -> FloatArray:
-    """d ln N_opt / d parameters = -(d slope / d p) / (d slope / d ln N), shape (m, 8); one row of fits."""
+    """Sensitivity d ln N_opt / d parameters = -(d slope / d p) / (d slope / d ln N), shape (m, 8); one row of fits."""
     step = 1e-4
 
     def slope(moved: ExtendedFits, at: FloatArray) -> FloatArray:

@@ -4,7 +4,7 @@ import numpy as np
 
 from flops_fit.errors import FitError
 from flops_fit.fitting.choice import choose
-from flops_fit.fitting.columns import Columns, keep_best_learning_rate, make_columns
+from flops_fit.fitting.columns import keep_best_learning_rate, make_columns
 from flops_fit.fitting.diagnostics import find_doubts
 from flops_fit.fitting.methods import Methods, fit_methods
 from flops_fit.fitting.options import FitOptions

@@ -40,12 +40,12 @@ class FlopsFunction:
         """Returns ln(C/D) at ln N, any shape."""
         log_n = np.asarray(log_n, dtype=np.float64)
         if self.is_constant:
-            return log_n + self.log_ratio[0]
+            return np.asarray(log_n + self.log_ratio[0])
         inside = np.interp(log_n, self.log_n, self.log_ratio)
         above = np.maximum(log_n - self.log_n[-1], 0.0)
         below = np.maximum(self.log_n[0] - log_n, 0.0)
         low, high = self._end_slopes()
-        return log_n + inside + high * -np.expm1(-above) - low * -np.expm1(-below)
+        return np.asarray(log_n + inside - high * np.expm1(-above) + low * np.expm1(-below))
 
     def slope(self, log_n: FloatArray) -> FloatArray:
         """Returns d ln(C/D) / d ln N, any shape; 1 for a constant ratio."""
@@ -53,7 +53,7 @@ class FlopsFunction:
         if self.is_constant:
             return np.ones_like(np.asarray(log_n, dtype=np.float64))
         up, down = self.log_flops_per_token(log_n + step), self.log_flops_per_token(log_n - step)
-        return np.maximum((up - down) / (2 * step), 0.05)
+        return np.asarray(np.maximum((up - down) / (2 * step), 0.05))
 
     def log_tokens(self, log_compute: FloatArray, log_n: FloatArray) -> FloatArray:
         """Returns ln D that spends C at N."""

@@ -67,7 +67,7 @@ def fit_parabola(log_n: FloatArray, loss: FloatArray) -> FloatArray:
     centre = log_n.mean()
     x = log_n - centre
     c2, c1, c0 = np.linalg.lstsq(np.stack([x * x, x, np.ones_like(x)], axis=1), loss, rcond=None)[0]
-    return np.stack([c2, c1 - 2 * c2 * centre, c0 - c1 * centre + c2 * centre**2])
+    return np.asarray(np.stack([c2, c1 - 2 * c2 * centre, c0 - c1 * centre + c2 * centre**2]))
 
 
 def parabola_doubt(log_n: FloatArray, coefficients: FloatArray) -> str | None:
@@ -136,4 +136,4 @@ def _smooth(values: FloatArray) -> FloatArray:
         return values
     padded = np.concatenate([[np.inf], values, [np.inf]])
     middle = (padded[:-2] + padded[1:-1] + padded[2:]) / 3
-    return np.where(np.isfinite(middle), middle, np.maximum(values, np.sort(values)[1]))
+    return np.asarray(np.where(np.isfinite(middle), middle, np.maximum(values, np.sort(values)[1])))

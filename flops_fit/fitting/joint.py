@@ -35,9 +35,9 @@ class JointProblem:
     """The runs and the objective, shared by all resamples."""
 
     x: FloatArray
-    """ln N minus ``centre[0]``, shape (n,)."""
+    """Log: ln N minus ``centre[0]``, shape (n,)."""
     y: FloatArray
-    """ln D minus ``centre[1]``, shape (n,)."""
+    """Log: ln D minus ``centre[1]``, shape (n,)."""
     log_loss: FloatArray
     objective: Objective
     delta: float

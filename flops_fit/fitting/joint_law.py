@@ -9,14 +9,15 @@ times, the windowed one by 1.1 (research/fitting.md section 3).
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from flops_fit.fitting.columns import Columns
 from flops_fit.fitting.joint import JointFits, JointProblem, bounds_of, fit_joint, make_problem
 from flops_fit.fitting.line_law import interval_of
 from flops_fit.fitting.optimum import joint_optimum
 from flops_fit.fitting.options import FitOptions
-from flops_fit.fitting.resampling import resample_weights
 from flops_fit.fitting.outcomes import LawFit, refused_law
+from flops_fit.fitting.resampling import resample_weights
 from flops_fit.fitting.spread import Spread, spread_of_replicates
 from flops_fit.records import FloatArray
 
@@ -36,7 +37,7 @@ class JointMethod:
     columns: Columns
 
     def optimum(self, log_compute: FloatArray, level: float) -> tuple[Spread, Spread]:
-        """ln N_opt and ln loss there, at ln C of shape (m,)."""
+        """Log: ln N_opt and ln loss there, at ln C of shape (m,)."""
         log_n, log_loss = joint_optimum(self.theta, self.centre, self.columns.flops, log_compute)
         return (
             spread_of_replicates(log_n[0], log_n[1:], level),
@@ -44,7 +45,7 @@ class JointMethod:
         )
 
     def log_loss_at(self, log_n: FloatArray, log_d: FloatArray, level: float) -> Spread | None:
-        """ln loss at any (N, D), shape (m,)."""
+        """Log: ln loss at any (N, D), shape (m,)."""
         values = joint_log_loss(self.theta, self.centre, log_n, log_d)
         return spread_of_replicates(values[0], values[1:], level)
 
@@ -84,13 +85,13 @@ def near_optimum_weights(columns: Columns, options: FitOptions) -> FloatArray:
 
 
 def joint_log_loss(theta: FloatArray, centre: tuple[float, float], log_n: FloatArray, log_d: FloatArray) -> FloatArray:
-    """ln L for every row of theta (R, 5) at log_n, log_d of shape (m,) or (R, m); shape (R, m)."""
+    """Log: ln L for every row of theta (R, 5) at log_n, log_d of shape (m,) or (R, m); shape (R, m)."""
     t2 = np.exp(theta[:, 1:2] - theta[:, 3:4] * (log_n - centre[0]))
     t3 = np.exp(theta[:, 2:3] - theta[:, 4:5] * (log_d - centre[1]))
     return np.asarray(np.log(np.exp(theta[:, :1]) + t2 + t3))
 
 
-def _refusal(columns: Columns, used: FloatArray) -> str | None:
+def _refusal(columns: Columns, used: NDArray[np.bool_]) -> str | None:
     count = int(used.sum())
     if count < MIN_RUNS:
         return f"{count} runs for 5 parameters; {MIN_RUNS} are the least."

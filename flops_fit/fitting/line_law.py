@@ -23,8 +23,8 @@ from flops_fit.fitting.isoflop import (
     window_of,
 )
 from flops_fit.fitting.options import FitOptions
-from flops_fit.fitting.resampling import draw_noise, group_correlation
 from flops_fit.fitting.outcomes import IsoflopCurve, LawFit, refused_law
+from flops_fit.fitting.resampling import draw_noise, group_correlation
 from flops_fit.fitting.spread import Spread, spread_of_replicates
 from flops_fit.records import FloatArray, Interval
 
@@ -47,7 +47,7 @@ class LineMethod:
     envelope: Envelope
 
     def optimum(self, log_compute: FloatArray, level: float) -> tuple[Spread, Spread]:
-        """ln N_opt and ln loss there, at ln C of shape (m,)."""
+        """Log: ln N_opt and ln loss there, at ln C of shape (m,)."""
         log_n = self.level_at_centre[:, None] + self.slope[:, None] * (log_compute - self.centre)
         log_loss = self.envelope.log_loss(log_compute)
         return (

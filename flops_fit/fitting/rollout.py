@@ -44,7 +44,7 @@ class Trial:
     reach: float
     """log10 of C over the largest budget that it saw."""
     n_error: float
-    """ln predicted minus ln observed N_opt."""
+    """Log: ln predicted minus ln observed N_opt."""
     n_sd: float
     """Of that difference: the prediction's and the observation's."""
     n_observed_sd: float
@@ -116,7 +116,7 @@ def trials_of(
 
 
 def log_n_at_ratio(flops: FlopsFunction, log_c: float, ratio: float = 20.0) -> float:
-    """ln N with D/N = ``ratio`` on C FLOPs, bisected on the user's FLOPs."""
+    """Log: ln N with D/N = ``ratio`` on C FLOPs, bisected on the user's FLOPs."""
     low, high = -50.0, 120.0
     for _ in range(70):
         middle = 0.5 * (low + high)
@@ -126,7 +126,7 @@ def log_n_at_ratio(flops: FlopsFunction, log_c: float, ratio: float = 20.0) -> f
 
 
 def log_n_at_slope_half(observed: dict[int, Observed], seen: int, log_c: float) -> float | None:
-    """ln N of a line with slope 1/2 through the minima of the budgets below index ``seen``."""
+    """Log: ln N of a line with slope 1/2 through the minima of the budgets below index ``seen``."""
     known = [o for i, o in observed.items() if i < seen]
     if not known:
         return None

@@ -45,11 +45,11 @@ class FittedMethod(Protocol):
         ...
 
     def optimum(self, log_compute: FloatArray, level: float) -> tuple[Spread, Spread]:
-        """ln N_opt and ln loss there, at ln C of shape (m,)."""
+        """Log: ln N_opt and ln loss there, at ln C of shape (m,)."""
         ...
 
     def log_loss_at(self, log_n: FloatArray, log_d: FloatArray, level: float) -> Spread | None:
-        """ln loss at any (N, D); None where the method has no L(N, D)."""
+        """Log: ln loss at any (N, D); None where the method has no L(N, D)."""
         ...
 
 

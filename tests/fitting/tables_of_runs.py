@@ -1,0 +1,61 @@
+"""Tables of runs for the fitting tests: published ones, read in place, and made ones."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from flops_fit.records import RunTable
+
+DATA = Path(__file__).parents[3] / "shared" / "data"
+
+
+def make_table(num_params, num_tokens, loss, *, compute=None, compute_budget=None, **columns):
+    num_params, num_tokens, loss = (np.asarray(c, dtype=np.float64) for c in (num_params, num_tokens, loss))
+    compute = 6 * num_params * num_tokens if compute is None else np.asarray(compute, dtype=np.float64)
+    count = len(loss)
+    columns.setdefault("group", tuple(f"run {i}" for i in range(count)))
+    return RunTable(
+        compute_budget=compute if compute_budget is None else np.asarray(compute_budget, dtype=np.float64),
+        compute=compute,
+        num_params=num_params,
+        num_tokens=num_tokens,
+        loss=loss,
+        source=tuple(f"line {i + 2}" for i in range(count)),
+        condition=("",) * count,
+        seed=np.zeros(count, dtype=np.int64),
+        **columns,
+    )
+
+
+def isoflop_table(law, budgets, sizes_per_budget=10, *, reach=4.0, noise=0.0, seed=0, centre=1.0, **columns):
+    """Sizes from optimum / reach to optimum * reach at every budget; noise is the sd of log loss."""
+    rng = np.random.default_rng(seed)
+    budget = np.repeat(np.asarray(budgets, dtype=np.float64), sizes_per_budget)
+    spread = np.tile(np.geomspace(1 / reach, reach, sizes_per_budget), len(budgets))
+    num_params = law.n_opt(budget) * spread * centre
+    num_tokens = np.exp(law.flops.log_tokens(np.log(budget), np.log(num_params)))
+    loss = law.loss(num_params, num_tokens) * np.exp(noise * rng.standard_normal(len(budget)))
+    return make_table(num_params, num_tokens, loss, compute=budget, compute_budget=budget, **columns)
+
+
+def group_budgets(compute, within=0.2):
+    """Chains of C closer than ``within`` in ln C share a budget, their median; enough for these files."""
+    order = np.argsort(compute)
+    label = np.concatenate([[0], np.cumsum(np.diff(np.log(compute[order])) > within)])
+    budget = np.empty(len(compute))
+    for i in range(label.max() + 1):
+        budget[order[label == i]] = np.median(compute[order[label == i]])
+    return budget
+
+
+def read_published(name, condition=None, *, grouped=False, keep=lambda row: True):
+    path = DATA / name
+    if not path.exists():
+        pytest.skip(f"{path} is absent: this check needs the published runs")
+    with path.open() as lines:
+        rows = [r for r in csv.DictReader(lines) if condition in (None, r["condition"]) and keep(r)]
+    n, d, loss, c = (np.array([float(r[k]) for r in rows]) for k in ("N", "D", "loss", "C"))
+    c = np.where(c > 0, c, 6 * n * d)
+    return make_table(n, d, loss, compute=c, compute_budget=group_budgets(c) if grouped else c)

@@ -1,0 +1,78 @@
+import json
+
+import numpy as np
+import pytest
+from tables_of_runs import isoflop_table
+
+from flops_fit.errors import ConfigError, FitError
+from flops_fit.fitting import ChinchillaLaw, FitOptions, fit
+
+HOFFMANN = ChinchillaLaw(E=1.69, A=406.4, B=410.7, alpha=0.34, beta=0.28)
+BUDGETS = np.geomspace(1e18, 3e20, 6)
+
+
+@pytest.fixture(scope="module")
+def exact():
+    return fit(isoflop_table(HOFFMANN, BUDGETS, 10))
+
+
+@pytest.mark.parametrize(
+    ("law", "tolerance"),
+    [("approach2", 0.15), ("approach3", 0.02), ("windowed", 0.02), ("extended", 0.02)],
+)
+def test_noise_free_chinchilla_runs_give_the_true_optimum_at_1e24(exact, law, tolerance):
+    # Tolerances are the bars of research/requirements.md D15.
+    prediction = exact.predict(1e24, law=law)
+    assert prediction.num_params == pytest.approx(HOFFMANN.n_opt(1e24), rel=tolerance)
+    assert prediction.num_params_interval[0] <= prediction.num_params <= prediction.num_params_interval[1]
+
+
+def test_noise_free_surfaces_are_recovered_to_one_part_in_a_million(exact):
+    found = exact.laws["approach3"].parameters
+    for name in ("E", "A", "B", "alpha", "beta"):
+        assert found[name].value == pytest.approx(getattr(HOFFMANN, name), rel=1e-6)
+
+
+def test_answers_are_strict_json(exact):
+    json.dumps(exact.to_plain(), allow_nan=False)
+    plain = exact.predict(1e22).to_plain()
+    json.dumps(plain, allow_nan=False)
+    assert plain["num_params_interval"][0] < plain["num_params"] < plain["num_params_interval"][1]
+
+
+def test_the_same_seed_gives_the_same_answer(exact):
+    again = fit(isoflop_table(HOFFMANN, BUDGETS, 10))
+    assert again.predict(1e22).to_plain() == exact.predict(1e22).to_plain()
+
+
+def test_a_compute_that_is_no_budget_is_refused(exact):
+    with pytest.raises(ConfigError, match="positive"):
+        exact.predict(-1.0)
+
+
+def test_an_unknown_law_is_refused_with_the_nearest_name(exact):
+    with pytest.raises(ConfigError, match="approach2"):
+        exact.predict(1e22, law="aproach2")
+
+
+def test_two_budgets_never_give_an_exponent_from_their_minima():
+    laws = fit(isoflop_table(HOFFMANN, [1e18, 1e19], 8, noise=0.002))
+    assert laws.laws["approach2"].outcome == "refused"
+    assert "few_budgets" in {f.code for f in laws.findings}
+
+
+def test_an_optimum_at_the_edge_gives_no_minimum_and_a_finding():
+    laws = fit(isoflop_table(HOFFMANN, BUDGETS, 7, centre=12.0))
+    assert all(curve.n_opt is None for curve in laws.isoflop_curves)
+    assert "optimum_at_edge" in {f.code for f in laws.findings}
+    assert laws.laws["approach2"].outcome == "refused"
+
+
+def test_too_few_runs_are_an_error():
+    with pytest.raises(FitError, match="at least 4"):
+        fit(isoflop_table(HOFFMANN, [1e18], 3))
+
+
+def test_options_out_of_range_are_refused():
+    with pytest.raises(ConfigError, match="level"):
+        FitOptions(level=1.5)
