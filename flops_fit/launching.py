@@ -15,6 +15,11 @@ from torch import nn
 
 from flops_fit.errors import LaunchError
 
+WORKING_COMMANDS = (
+    "Start with `torchrun --nproc_per_node N -m flops_fit ...` or "
+    "`accelerate launch --multi_gpu --num_processes N -m flops_fit ...` (also on CPU, without --cpu)."
+)
+
 
 @dataclass(frozen=True, eq=False)
 class World:
@@ -73,12 +78,16 @@ def open_world() -> Iterator[World]:
     """
     announced = int(os.environ.get("WORLD_SIZE", "1"))
     # Without cpu=True, N processes on a machine without a GPU each believe they are the only one.
-    accelerator = Accelerator(cpu=not torch.accelerator.is_available(), mixed_precision="no")
+    try:
+        accelerator = Accelerator(cpu=not torch.accelerator.is_available(), mixed_precision="no")
+    except ValueError as error:
+        raise LaunchError(
+            f"WORLD_SIZE={announced} is set, but not all that a launcher sets with it: {error}. {WORKING_COMMANDS}"
+        ) from error
     if accelerator.num_processes != announced:
         raise LaunchError(
             f"the launcher announced WORLD_SIZE={announced} and Accelerate sees {accelerator.num_processes} "
-            "processes. Start with `torchrun --nproc_per_node N -m flops_fit ...` or "
-            "`accelerate launch --multi_gpu --num_processes N -m flops_fit ...` (also on CPU, without --cpu)."
+            f"processes. {WORKING_COMMANDS}"
         )
     world = World(accelerator)
     yield world

@@ -83,36 +83,37 @@ def train_model(
     state = load_checkpoint(run_dir / "checkpoints", bare, optimizer) or {"step": 0, "train_losses": []}
     losses: list[float] = list(state["train_losses"])
     precision = choose_precision(settings.precision, world.device, experiment.num_params)
-    log = MetricsLog(run_dir / "metrics.jsonl", first_step=state["step"], active=world.is_main)
     total_samples, batch_samples = experiment.num_tokens // unit, recipe.batch_tokens // unit
     steps, saved_at = math.ceil(total_samples / batch_samples), time.monotonic()
 
-    block = np.empty(0, dtype=np.int64)
-    for step in range(state["step"], steps):
-        rate = learning_rate(recipe, step * recipe.batch_tokens, experiment.num_tokens)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        first = step * batch_samples
-        count = min(batch_samples, total_samples - first)
-        if len(block) < count:
-            block = sample_ids(experiment.seed, first, BLOCK * batch_samples, task.train_data.num_samples)
-        ids, block = block[:count], block[count:]
-        _seed_step(experiment.seed, step, world)
-        loss = _accumulate(task, model, list(_batches(task.train_data, ids, world, micro_batch)), world, precision)
-        if recipe.max_grad_norm is not None:
-            nn.utils.clip_grad_norm_(parameters, recipe.max_grad_norm)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        losses.append(_checked(float(world.sum(loss)), losses, step))
-        log.write(step, loss=losses[-1], learning_rate=rate, tokens=(first + count) * unit, every=settings.log_every)
-        if world.agree(time.monotonic() - saved_at > settings.checkpoint_seconds) and step + 1 < steps:
-            if world.is_main:
-                save_checkpoint(
-                    run_dir / "checkpoints", step + 1, bare, optimizer, {"train_losses": losses},
-                    keep=settings.keep_checkpoints,
-                )  # fmt: skip
-            saved_at = time.monotonic()
-    log.close()
+    with MetricsLog(run_dir / "metrics.jsonl", first_step=state["step"], active=world.is_main) as log:
+        block = np.empty(0, dtype=np.int64)
+        for step in range(state["step"], steps):
+            rate = learning_rate(recipe, step * recipe.batch_tokens, experiment.num_tokens)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            first = step * batch_samples
+            count = min(batch_samples, total_samples - first)
+            if len(block) < count:
+                block = sample_ids(experiment.seed, first, BLOCK * batch_samples, task.train_data.num_samples)
+            ids, block = block[:count], block[count:]
+            _seed_step(experiment.seed, step, world)
+            loss = _accumulate(task, model, list(_batches(task.train_data, ids, world, micro_batch)), world, precision)
+            if recipe.max_grad_norm is not None:
+                nn.utils.clip_grad_norm_(parameters, recipe.max_grad_norm)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            losses.append(_checked(float(world.sum(loss)), losses, step))
+            log.write(
+                step, loss=losses[-1], learning_rate=rate, tokens=(first + count) * unit, every=settings.log_every
+            )
+            if world.agree(time.monotonic() - saved_at > settings.checkpoint_seconds) and step + 1 < steps:
+                if world.is_main:
+                    save_checkpoint(
+                        run_dir / "checkpoints", step + 1, bare, optimizer, {"train_losses": losses},
+                        keep=settings.keep_checkpoints,
+                    )  # fmt: skip
+                saved_at = time.monotonic()
     return Trained(
         model=bare,
         tokens_seen=total_samples * unit,

@@ -3,7 +3,7 @@
 import json
 import time
 from pathlib import Path
-from typing import IO
+from typing import IO, Self
 
 
 class MetricsLog:
@@ -31,8 +31,10 @@ class MetricsLog:
             self._file.write(json.dumps(values) + "\n")
             self._file.flush()
 
-    def close(self) -> None:
-        """Ends the log."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         if self._file is not None:
             self._file.close()
 

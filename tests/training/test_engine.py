@@ -1,0 +1,338 @@
+"""What a run spends, what it returns, and that nothing but the recipe changes it."""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from conftest import REPO, ChainData, TinyLM, sequence_loss
+from torch import nn
+
+from flops_fit.data import as_source
+from flops_fit.tasks import make_task
+from flops_fit.training import TrainSettings, train_experiment
+
+from .conftest import make_experiment
+
+
+@pytest.fixture
+def train(tiny_task, world, tmp_path):
+    def run(experiment=None, task=tiny_task, folder="run", **settings):
+        path = tmp_path / folder
+        path.mkdir(exist_ok=True)
+        return train_experiment(
+            task, experiment or make_experiment(), path, world=world, settings=TrainSettings(**settings)
+        )
+
+    return run
+
+
+class Counting(ChainData):
+    """Counts which samples were taken."""
+
+    def __init__(self):
+        super().__init__()
+        self.taken = []
+
+    def __getitem__(self, i):
+        self.taken.append(i)
+        return super().__getitem__(i)
+
+
+def test_exactly_the_planned_tokens_are_seen_the_last_step_partial(train, tiny_task):
+    data = Counting()
+    task = make_task(TinyLM, "width", train_data=as_source(data), eval_data=tiny_task.eval_data, loss_fn=sequence_loss)
+    assert task.train_data.tokens_per_sample == 16  # looks at one sample
+    data.taken.clear()
+    # 150 samples in steps of 8: 18 full steps and one of 6.
+    result = train(task=task)
+    assert len(data.taken) == 150
+    assert result.tokens_seen == 150 * 16
+    assert result.steps == 19
+    assert result.flops_spent == 150 * 16 * 1200.0
+
+
+def test_the_model_learns(train):
+    result = train(make_experiment(num_tokens=16 * 2000))
+    # The entropy of the chain: nine times in ten one symbol, else another.
+    entropy = -(0.9 * math.log(0.9) + 0.1 * math.log(0.1))
+    assert entropy < result.loss < 1.0
+    assert result.loss == pytest.approx(result.train_loss, abs=0.2)
+
+
+def test_the_same_run_twice_is_equal_to_the_bit(train):
+    assert train(folder="a").loss == train(folder="b").loss
+
+
+def test_another_seed_is_another_run(train):
+    assert train(folder="a").loss != train(make_experiment(seed=1), folder="b").loss
+
+
+@pytest.mark.parametrize("micro_batch", [1, 3, 8])
+def test_micro_batches_do_not_change_the_loss(train, micro_batch):
+    whole = train(folder="whole")
+    split = train(folder="split", micro_batch_samples=micro_batch)
+    # float32 sums in another order.
+    assert split.loss == pytest.approx(whole.loss, rel=1e-5)
+
+
+def test_targets_weigh_the_same_however_they_are_split(train, tiny_task):
+    """Samples with many ignored targets: a mean of micro-batch means would be another gradient."""
+
+    class Ragged(ChainData):
+        def __getitem__(self, i):
+            inputs, targets = super().__getitem__(i)
+            targets = targets.clone()
+            targets[: i % 13] = -100
+            return inputs, targets
+
+    task = make_task(
+        TinyLM, "width", train_data=as_source(Ragged()), eval_data=tiny_task.eval_data, loss_fn=sequence_loss
+    )
+    whole = train(task=task, folder="whole")
+    split = train(task=task, folder="split", micro_batch_samples=2)
+    assert split.loss == pytest.approx(whole.loss, rel=1e-5)
+
+
+def test_it_is_adamw_as_torch_does_it(train, tiny_task, tmp_path):
+    """A plain loop with torch's own pieces gives the same weights."""
+    from flops_fit.training.order import sample_ids
+
+    result = train(make_experiment(schedule="constant", warmup_tokens=0, num_tokens=16 * 40, max_grad_norm=None))
+    torch.manual_seed(0)
+    model = TinyLM(8)
+    optimizer = torch.optim.AdamW(
+        [
+            {"params": [p for p in model.parameters() if p.ndim > 1], "weight_decay": 0.1},
+            {"params": [p for p in model.parameters() if p.ndim < 2], "weight_decay": 0.0},
+        ],
+        lr=0.01,
+        betas=(0.9, 0.95),
+    )
+    ids = sample_ids(0, 0, 40, 512)
+    for step in range(5):
+        inputs, targets = tiny_task.train_data.batch(ids[8 * step : 8 * step + 8])
+        sequence_loss(model(inputs), targets).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    inputs, targets = tiny_task.eval_data.batch(np.arange(64))
+    expected = sequence_loss(model(inputs), targets).item()
+    assert result.loss == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_diverging_run_ends_with_the_step_and_without_a_loss(train):
+    result = train(make_experiment(learning_rate=1e4, num_tokens=16 * 2000, max_grad_norm=None))
+    assert result.status == "diverged"
+    assert result.loss is None
+    assert "at step" in result.reason
+
+
+def test_a_non_finite_loss_ends_a_run_as_diverged(train, tiny_task):
+    def broken(logits, targets):
+        return sequence_loss(logits, targets) * float("inf")
+
+    task = replace(tiny_task, loss_fn=broken)
+    result = train(task=task)
+    assert result.status == "diverged"
+    assert "step 0" in result.reason
+
+
+def test_a_model_that_raises_ends_a_run_as_failed_with_the_traceback(train, tiny_task):
+    class Broken(TinyLM):
+        def forward(self, tokens):
+            raise RuntimeError("no luck today")
+
+    result = train(task=replace(tiny_task, model_cls=Broken))
+    assert result.status == "failed"
+    assert result.reason.rstrip().endswith("RuntimeError: no luck today")
+    assert "Traceback" in result.reason
+
+
+def test_out_of_memory_halves_the_micro_batch_and_gives_the_same_loss(train, tiny_task):
+    class Hungry(TinyLM):
+        def forward(self, tokens):
+            if self.training and len(tokens) > 2:
+                raise torch.OutOfMemoryError("pretend")
+            return super().forward(tokens)
+
+    assert train(task=replace(tiny_task, model_cls=Hungry), folder="hungry").loss == pytest.approx(
+        train(folder="fed").loss, rel=1e-5
+    )
+
+
+def test_out_of_memory_with_one_sample_is_a_failed_run(train, tiny_task):
+    class Starving(TinyLM):
+        def forward(self, tokens):
+            raise torch.OutOfMemoryError("pretend")
+
+    assert train(task=replace(tiny_task, model_cls=Starving)).status == "failed"
+
+
+def test_a_stream_that_ends_too_early_is_a_failed_run_not_a_shorter_one(train, tiny_task):
+    class Stream(torch.utils.data.IterableDataset):
+        def __iter__(self):
+            data = ChainData(100)
+            return (data[i] for i in range(len(data)))
+
+    result = train(task=replace(tiny_task, train_data=as_source(Stream())))
+    assert result.status == "failed"
+    assert "ended after 100 samples" in result.reason
+
+
+def test_evaluation_leaves_dropout_out(train, tiny_task):
+    class Dropping(TinyLM):
+        def forward(self, tokens):
+            return super().forward(tokens) + nn.functional.dropout(torch.ones(16), 0.5, self.training)
+
+    one = train(task=replace(tiny_task, model_cls=Dropping), folder="a")
+    two = train(task=replace(tiny_task, model_cls=Dropping), folder="b")
+    assert one.loss == two.loss
+
+
+def test_bf16_is_close_to_fp32(train):
+    fp32 = train(folder="a", precision="fp32")
+    bf16 = train(folder="b", precision="bf16")
+    assert bf16.environment["precision"] == "bf16"
+    # bf16 keeps 8 bits; losses of a short run agree to about a percent.
+    assert bf16.loss == pytest.approx(fp32.loss, rel=0.02)
+
+
+def test_epochs_are_counted(train):
+    assert train(make_experiment(num_tokens=16 * 1024)).epochs == 2.0
+
+
+def test_metrics_are_strict_json_lines(train, tmp_path):
+    train(log_every=5)
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [0, 5, 10, 15]
+    assert lines[-1]["tokens"] == 16 * 128
+
+
+def test_the_threads_of_the_process_are_left_as_they_were(train):
+    before = torch.get_num_threads()
+    train()
+    assert torch.get_num_threads() == before
+
+
+CHILD = """
+import sys
+from pathlib import Path
+sys.path[:0] = [{tests!r}]
+from conftest import ChainData, TinyLM, sequence_loss
+from training.conftest import make_experiment
+from flops_fit.data import as_source
+from flops_fit.launching import open_world
+from flops_fit.tasks import make_task
+from flops_fit.training import TrainSettings, train_experiment
+import torch
+
+class Dropping(TinyLM):
+    def forward(self, tokens):
+        return torch.nn.functional.dropout(super().forward(tokens), {dropout}, self.training)
+
+task = make_task(Dropping, "width", train_data=as_source(ChainData()), eval_data=as_source(ChainData(64, seed=1)),
+                 loss_fn=sequence_loss)
+Path(sys.argv[1]).mkdir(exist_ok=True, parents=True)
+with open_world() as world:
+    experiment = make_experiment(num_tokens=16 * 8 * {steps} - 16 * 3)
+    settings = TrainSettings(precision="fp32", checkpoint_seconds={seconds})
+    result = train_experiment(task, experiment, Path(sys.argv[1]), world=world, settings=settings)
+    if world.is_main:
+        print("LOSS", result.status, repr(result.loss), result.environment["world_size"], result.reason)
+"""
+
+
+def child_code(steps, seconds=60.0, dropout=0.0):
+    return CHILD.format(tests=str(REPO / "tests"), steps=steps, seconds=seconds, dropout=dropout)
+
+
+def loss_of(output):
+    line = next(x for x in output.splitlines() if x.startswith("LOSS"))
+    _, status, loss, world_size, *_ = line.split()
+    assert status == "completed", line
+    return float(loss), int(world_size)
+
+
+ENV = os.environ | {"OMP_NUM_THREADS": "1"}
+
+
+@pytest.mark.slow
+def test_a_run_killed_at_random_steps_ends_with_the_same_bits(tmp_path):
+    script = tmp_path / "child.py"
+    script.write_text(child_code(steps=2000, seconds=0.0, dropout=0.1))
+    whole = subprocess.run([sys.executable, script, tmp_path / "whole"], capture_output=True, text=True, env=ENV)
+    rng = np.random.default_rng(0)
+    kills = 0
+    for _ in range(30):
+        process = subprocess.Popen(
+            [sys.executable, script, tmp_path / "killed"], stdout=subprocess.PIPE, text=True, env=ENV
+        )
+        folder = tmp_path / "killed" / "checkpoints"
+        before = newest(folder)
+        while process.poll() is None and newest(folder) == before:
+            time.sleep(0.01)
+        time.sleep(rng.uniform(0, 0.3))
+        if process.poll() is not None:
+            break
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        kills += 1
+    final = subprocess.run([sys.executable, script, tmp_path / "killed"], capture_output=True, text=True, env=ENV)
+    assert kills >= 3
+    assert loss_of(final.stdout) == loss_of(whole.stdout)
+
+
+def newest(folder):
+    return max((p.name for p in folder.glob("step-*")), default="")
+
+
+def test_a_damaged_checkpoint_is_passed_over(train, tmp_path):
+    whole = train(folder="whole")
+    train(folder="run", checkpoint_seconds=0.0)
+    checkpoints = sorted((tmp_path / "run" / "checkpoints").iterdir())
+    assert len(checkpoints) == 2
+    (checkpoints[-1] / "tensors.safetensors").write_bytes(b"torn")
+    assert train(folder="run").loss == whole.loss
+
+
+@pytest.mark.parametrize(
+    "launcher",
+    [
+        pytest.param(["-m", "torch.distributed.run", "--nproc_per_node", "2"], id="torchrun"),
+        pytest.param(
+            ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1",
+             "--mixed_precision", "no", "--dynamo_backend", "no"],
+            id="accelerate", marks=pytest.mark.slow,
+        ),
+    ],
+)  # fmt: skip
+def test_two_processes_give_the_loss_of_one(launcher, tmp_path):
+    script = tmp_path / "child.py"
+    script.write_text(child_code(steps=200))
+    one = subprocess.run([sys.executable, script, tmp_path / "one"], capture_output=True, text=True, env=ENV)
+    two = subprocess.run(
+        [sys.executable, *launcher, script, tmp_path / "two"], capture_output=True, text=True, env=ENV, timeout=300
+    )
+    assert two.returncode == 0, two.stderr[-3000:]
+    loss_one, _ = loss_of(one.stdout)
+    loss_two, world_size = loss_of(two.stdout)
+    assert world_size == 2
+    assert loss_two == pytest.approx(loss_one, rel=1e-5)
+
+
+def test_a_world_that_accelerate_does_not_see_is_refused():
+    code = "from flops_fit.launching import open_world\nwith open_world(): print('trained')"
+    # WORLD_SIZE alone, without RANK: what an incomplete launcher leaves behind.
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=ENV | {"WORLD_SIZE": "2"}, timeout=120
+    )
+    assert done.returncode != 0
+    assert "WORLD_SIZE=2" in done.stderr
+    assert "trained" not in done.stdout
