@@ -77,9 +77,7 @@ def test_a_real_sweep_trains_each_run_and_gives_a_result(tmp_path, tiny_lm, chai
         assert 0 < r.loss < np.log(16) + 0.5
 
 
-def test_calling_again_trains_nothing_and_gives_the_same(
-    tmp_path, tiny_lm, chain_data, sequence_loss_fn, monkeypatch
-):
+def test_calling_again_trains_nothing_and_gives_the_same(tmp_path, tiny_lm, chain_data, sequence_loss_fn, monkeypatch):
     arguments = (tiny_lm, "width", None, chain_data, sequence_loss_fn, BUDGETS[:2])
     first = flops_fit.find_optimal(*arguments, output_dir=tmp_path, sweep=GRID)
     before = sorted(p.stat().st_mtime_ns for p in (tmp_path / "results").iterdir())
@@ -115,9 +113,7 @@ def test_the_model_is_checked_before_data_and_loss(mocked):
 
 def test_the_data_is_checked_before_the_loss(tiny_lm):
     with pytest.raises(TypeError, match="dataset"):
-        flops_fit.find_optimal(
-            tiny_lm, "width", dataset=3, loss_fn=nn.CrossEntropyLoss, compute_budgets=BUDGETS
-        )
+        flops_fit.find_optimal(tiny_lm, "width", dataset=3, loss_fn=nn.CrossEntropyLoss, compute_budgets=BUDGETS)
 
 
 def test_another_sweep_in_the_same_folder_is_refused(mocked, tmp_path):
@@ -139,9 +135,7 @@ def test_a_budget_too_small_for_any_size_is_refused(mocked):
         mocked(compute_budgets=[10.0])
 
 
-def test_a_model_that_raises_is_recorded_and_the_sweep_goes_on(
-    tmp_path, tiny_lm, chain_data, sequence_loss_fn
-):
+def test_a_model_that_raises_is_recorded_and_the_sweep_goes_on(tmp_path, tiny_lm, chain_data, sequence_loss_fn):
     class Fragile(tiny_lm):
         def forward(self, tokens):
             if self.embed.embedding_dim == 8 and tokens.device.type != "meta" and self.training:
@@ -180,9 +174,7 @@ def test_every_file_of_a_sweep_is_strict_json(mocked, tmp_path):
 
 
 def test_plan_sweep_uses_six_flops_per_parameter_and_token(tiny_lm):
-    plan = flops_fit.plan_sweep(
-        tiny_lm, "width", compute_budgets=[1e8], min_size=4, max_size=64, size_multiple=4
-    )
+    plan = flops_fit.plan_sweep(tiny_lm, "width", compute_budgets=[1e8], min_size=4, max_size=64, size_multiple=4)
     assert plan.flops_convention == "6N"
     for e in plan.experiments:
         assert 6 * e.num_params * e.num_tokens == pytest.approx(1e8, rel=6 * e.num_params / 1e8)

@@ -23,11 +23,7 @@ def test_the_python_of_the_readme_runs_and_writes_its_report(tmp_path, monkeypat
 
 
 def test_the_verbs_of_the_readme_exist():
-    verbs = {
-        shlex.split(line, comments=True)[1]
-        for line in README.splitlines()
-        if line.startswith("    flops-fit ")
-    }
+    verbs = {shlex.split(line, comments=True)[1] for line in README.splitlines() if line.startswith("    flops-fit ")}
     assert verbs <= set(get_command(app).commands)
 
 

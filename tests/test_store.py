@@ -14,16 +14,12 @@ from flops_fit.planning.isoflop import Subject, SweepSettings, plan_isoflop
 from flops_fit.records import ModelProbe, RunResult
 from flops_fit.store import create_store, open_store
 
-PROBES = [
-    ModelProbe(size_param_value=w, num_params=w * w, num_params_non_embedding=w * w) for w in (16, 24, 32, 48)
-]
+PROBES = [ModelProbe(size_param_value=w, num_params=w * w, num_params_non_embedding=w * w) for w in (16, 24, 32, 48)]
 
 
 def make_plan(budgets=(1e7, 3e7)):
     settings = SweepSettings(compute_budgets=budgets)
-    return plan_isoflop(
-        PROBES, settings, Subject(model_cls_name="Square", size_param="width", task_name="squares")
-    )
+    return plan_isoflop(PROBES, settings, Subject(model_cls_name="Square", size_param="width", task_name="squares"))
 
 
 def result_of(experiment, **changes):
@@ -102,9 +98,7 @@ def test_a_folder_without_a_plan_is_not_a_sweep(tmp_path):
         open_store(tmp_path)
 
 
-@pytest.mark.parametrize(
-    "text", ["", "{", "[]", '{"schema_version": 1}', '{"schema_version": 99}', '{"loss": NaN}']
-)
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"schema_version": 1}', '{"schema_version": 99}', '{"loss": NaN}'])
 def test_a_damaged_record_is_named(store, text):
     path = store.root / "results" / f"{store.plan.experiments[0].experiment_id}.json"
     path.write_text(text)
@@ -140,8 +134,7 @@ def test_of_many_writers_exactly_one_wins(tmp_path):
         "print(sum(publish(Path(sys.argv[1]) / f'{i}.json', sys.argv[2].encode()) for i in range(200)))"
     )
     writers = [
-        subprocess.Popen([sys.executable, "-c", code, tmp_path, str(w)], stdout=subprocess.PIPE)
-        for w in range(4)
+        subprocess.Popen([sys.executable, "-c", code, tmp_path, str(w)], stdout=subprocess.PIPE) for w in range(4)
     ]
     wins = [int(w.communicate()[0]) for w in writers]
     assert sum(wins) == 200

@@ -44,9 +44,7 @@ def test_a_third_of_the_flops_per_token_is_three_times_the_tokens():
     six = {(e.compute_budget, e.num_params): e.num_tokens for e in plan(PROBES[:40]).experiments}
     two = plan(PROBES[:40], flops_per_param_per_token=2.0).experiments
     shared = [
-        (e.num_tokens, six[e.compute_budget, e.num_params])
-        for e in two
-        if (e.compute_budget, e.num_params) in six
+        (e.num_tokens, six[e.compute_budget, e.num_params]) for e in two if (e.compute_budget, e.num_params) in six
     ]
     assert shared
     for tokens_two, tokens_six in shared:
