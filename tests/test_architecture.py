@@ -14,6 +14,7 @@ LAYERS = [
     {"errors", "quantities"},
     {"schema", "files"},
     {"records"},
+    {"budgets", "table_files"},
     {"data", "fitting", "store", "runs", "launching"},
     {"flops"},
     {"tasks", "planning", "reporting"},
@@ -25,8 +26,8 @@ LAYERS = [
 ]
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
 TORCH_FREE = {
-    "errors", "quantities", "schema", "files", "records", "fitting", "store", "runs", "planning",
-    "reporting", "result", "console", "cli",
+    "errors", "quantities", "schema", "files", "records", "fitting", "store", "runs", "budgets", "table_files",
+    "planning", "reporting", "result", "console", "cli",
 }  # fmt: skip
 
 

@@ -1,0 +1,150 @@
+"""How is a table of text read without guessing?
+
+CSV, JSONL and Parquet become columns of text, each row with the line it stood on. A row of another length is refused,
+because it would shift values into the wrong column; what a cell means is for the caller to say.
+"""
+
+import csv
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flops_fit.errors import InputError
+
+MAX_BYTES = 1_000_000_000
+SHOWN = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextTable:
+    """Columns of equal length."""
+
+    path: Path
+    columns: dict[str, list[str]]
+    """Cells as text, blanks stripped, by column name."""
+    lines: list[int]
+    """The line of the file that each row stood on; for Parquet the row number from 1."""
+
+
+def read_table(path: Path) -> TextTable:
+    """Reads a table by its file name: ``.csv``, ``.tsv``, ``.jsonl`` or ``.parquet``.
+
+    Raises:
+        InputError: If the file is missing, empty, not UTF-8, not of its kind, or has rows of unequal length.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such file. Expected a CSV, JSONL or Parquet file of runs, or a sweep's folder.")
+    if path.stat().st_size > MAX_BYTES:
+        raise InputError(f"{path}: got {path.stat().st_size} bytes, expected at most {MAX_BYTES}.")
+    readers = {
+        ".csv": _read_csv,
+        ".tsv": _read_csv,
+        ".txt": _read_csv,
+        ".jsonl": _read_jsonl,
+        ".parquet": _read_parquet,
+    }
+    reader = readers.get(path.suffix.lower())
+    if reader is None:
+        raise InputError(f"{path}: got the ending {path.suffix!r}, expected one of {', '.join(readers)}.")
+    table = reader(path)
+    if not table.lines:
+        raise InputError(f"{path}: got no rows below the header {', '.join(table.columns)}, expected one per run.")
+    return table
+
+
+def _read_csv(path: Path) -> TextTable:
+    text = _decode(path)
+    first = text.split("\n", 1)[0]
+    delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
+    if delimiter not in first and ";" in first:
+        raise InputError(f"{path}: the header {first.strip()!r} is separated by ';'. Save it separated by commas.")
+    reader = csv.reader(text.splitlines(), delimiter=delimiter, strict=True)
+    try:
+        header = [name.strip() for name in next(reader, [])]
+        _check_header(path, header)
+        rows, lines, bad = [], [], []
+        for row in reader:
+            if not row:
+                continue
+            if len(row) == len(header):
+                rows.append(row)
+                lines.append(reader.line_num)
+            else:
+                bad.append((reader.line_num, len(row)))
+    except csv.Error as error:
+        raise InputError(f"{path}, line {reader.line_num}: not valid CSV: {error}.") from error
+    if bad:
+        shown = "; ".join(f"line {line} has {count}" for line, count in bad[:SHOWN])
+        raise InputError(
+            f"{path}: the header has {len(header)} fields, and {len(bad)} rows have another number of them: {shown}. "
+            "Each row needs one field per column (text with commas must be quoted)."
+        )
+    columns = zip(*rows, strict=True) if rows else [()] * len(header)
+    return TextTable(
+        path=path,
+        columns={name: [cell.strip() for cell in column] for name, column in zip(header, columns, strict=True)},
+        lines=lines,
+    )
+
+
+def _read_jsonl(path: Path) -> TextTable:
+    records, lines = [], []
+    for number, line in enumerate(_decode(path).split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line, object_pairs_hook=_unique_keys)
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"{path}, line {number}: not a JSON object: {error}.") from error
+        if not isinstance(record, dict):
+            raise InputError(f"{path}, line {number}: got {type(record).__name__}, expected a JSON object per line.")
+        records.append(record)
+        lines.append(number)
+    names = list(dict.fromkeys(name for record in records for name in record))
+    _check_header(path, names)
+    return TextTable(path=path, columns={n: [_to_text(r.get(n)) for r in records] for n in names}, lines=lines)
+
+
+def _read_parquet(path: Path) -> TextTable:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        table = pyarrow.parquet.read_table(path)
+    except (pyarrow.ArrowException, OSError, ValueError) as error:
+        raise InputError(f"{path}: not a readable Parquet file: {error}.") from error
+    _check_header(path, table.column_names)
+    columns = {name: [_to_text(v) for v in table.column(name).to_pylist()] for name in table.column_names}
+    return TextTable(path=path, columns=columns, lines=list(range(1, table.num_rows + 1)))
+
+
+def _decode(path: Path) -> str:
+    data = path.read_bytes()
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 text ({error}). Save it as UTF-8.") from error
+    if not text.strip():
+        raise InputError(f"{path}: got an empty file, expected a header and one row per run.")
+    if "\0" in text:
+        raise InputError(f"{path}: holds NUL bytes, so it is no text file. Save it as UTF-8 CSV.")
+    return text
+
+
+def _check_header(path: Path, names: Iterable[str]) -> None:
+    names = list(names)
+    doubled = sorted({n for n in names if names.count(n) > 1})
+    if doubled:
+        raise InputError(f"{path}: the column {doubled[0]!r} stands twice in the header. Rename or remove one.")
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len({key for key, _ in pairs}) < len(pairs):
+        raise ValueError("a key stands twice")
+    return dict(pairs)
+
+
+def _to_text(value: Any) -> str:
+    return "" if value is None else str(value).strip()
