@@ -1,0 +1,122 @@
+"""How do all figures look, and how do they become bytes that are the same on every rerun?"""
+
+import io
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
+
+from flops_fit.quantities import format_count
+
+# Okabe & Ito 2008, told apart by colour-blind readers; yellow is left out, it vanishes on white.
+BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9"
+INK, GREY, PALE = "#222222", "#6b6b6b", "#f1f1f1"
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p")
+WIDTH, HEIGHT = 6.4, 4.0
+MAX_TICKS = 7
+STYLE: dict[str, Any] = {
+    "svg.hashsalt": "flops-fit",
+    "svg.fonttype": "path",
+    "font.family": "DejaVu Sans",
+    "font.size": 9.0,
+    "axes.edgecolor": GREY,
+    "axes.labelcolor": INK,
+    "axes.linewidth": 0.7,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "xtick.color": GREY,
+    "ytick.color": GREY,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "text.color": INK,
+    "legend.frameon": False,
+    "legend.fontsize": 8.0,
+    "lines.linewidth": 1.5,
+    "figure.facecolor": "white",
+    "savefig.dpi": 150,
+    "axes.unicode_minus": False,
+}
+
+
+@contextmanager
+def figure_style() -> Iterator[None]:
+    """The look of all figures, whatever the user's own settings are."""
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(STYLE)
+        yield
+
+
+def new_figure(width: float = WIDTH, height: float = HEIGHT) -> Figure:
+    """An empty figure in inches, which keeps its labels inside."""
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def figure_bytes(figure: Figure, kind: Literal["svg", "png"]) -> bytes:
+    """The figure as a file's content, without a date."""
+    buffer = io.BytesIO()
+    metadata: dict[str, Any] = {"Date": None, "Creator": "flops-fit"} if kind == "svg" else {"Software": "flops-fit"}
+    figure.savefig(buffer, format=kind, metadata=metadata)
+    return buffer.getvalue()
+
+
+def escape_math(text: str) -> str:
+    """Keeps matplotlib from reading formulas in names that users gave."""
+    return text.replace("$", r"\$")
+
+
+def flops_axis(axis: Axis) -> None:
+    """Log ticks such as 10^18 and 3 x 10^18 over the axis's limits."""
+    _log_axis(axis, power_label)
+
+
+def count_axis(axis: Axis) -> None:
+    """Log ticks such as 2k, 1M, 70B over the axis's limits."""
+    _log_axis(axis, lambda value: format_count(value))
+
+
+def factor_axis(axis: Axis) -> None:
+    """Log ticks such as 0.5x, 1x, 2x over the axis's limits."""
+    _log_axis(axis, lambda value: f"{value:g}\N{MULTIPLICATION SIGN}")
+
+
+def light_grid(axes: Axes) -> None:
+    """Thin lines behind the data."""
+    axes.grid(True, which="major", color="#e4e4e4", linewidth=0.6)
+
+
+def log_ticks(low: float, high: float) -> list[float]:
+    """At most seven round numbers from ``low`` to ``high``, as even in log as can be."""
+    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+    for stride in (1, 2, 3, 5, 10, 20):
+        digit_sets = ((1, 2, 3, 4, 5, 6, 7, 8, 9), (1, 2, 3, 5, 7), (1, 2, 5), (1, 3), (1,)) if stride == 1 else ((1,),)
+        for digits in digit_sets:
+            ticks = [float(f"{d}e{p}") for p in range(first, last + 1) if p % stride == 0 for d in digits]
+            ticks = [t for t in ticks if low * 0.999 <= t <= high * 1.001]
+            if len(ticks) <= MAX_TICKS:
+                return ticks
+    return []
+
+
+def power_label(value: float) -> str:
+    """Writes 3e18 as mathtext."""
+    power = math.floor(math.log10(value) + 1e-9)
+    digit = round(value / 10.0**power, 1)
+    return rf"$10^{{{power}}}$" if digit == 1 else rf"${digit:g}{{\times}}10^{{{power}}}$"
+
+
+def _log_axis(axis: Axis, label: Callable[[float], str]) -> None:
+    low, high = sorted(axis.get_view_interval())
+    ticks = log_ticks(float(low), float(high))
+    axis.set_major_locator(FixedLocator(ticks))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: label(float(value))))
+    decades = math.log10(high / low)
+    axis.set_minor_locator(LogLocator(subs=tuple(range(2, 10)), numticks=100) if decades < 8 else NullLocator())
+    axis.set_minor_formatter(NullFormatter())

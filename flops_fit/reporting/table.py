@@ -1,0 +1,79 @@
+"""Which model is optimal at which budget, as a table?"""
+
+import math
+from collections.abc import Sequence
+
+from flops_fit.fitting import Prediction, ScalingLaws
+from flops_fit.quantities import format_count, format_flops
+from flops_fit.reporting.trust import is_tested, tested_factor
+from flops_fit.reporting.wording import format_estimate, format_factor, format_loss, format_number
+
+HEADER = ("Compute Budget", "Optimal N", "Optimal D", "D/N Ratio", "Predicted Loss")
+MARK = "*"
+ROWS = 9
+REACH = 100.0
+"""Default tables end at this many times the largest fitted budget."""
+
+
+def chinchilla_table(laws: ScalingLaws, compute_budgets: Sequence[float] | None = None) -> str:
+    """Writes a markdown table of optimal N, D, D/N and loss, each with its interval.
+
+    Args:
+        laws: A fit.
+        compute_budgets: C in FLOPs; None takes round numbers from the smallest fitted to 100 times the largest.
+    """
+    if laws.recommended is None:
+        return f"No table: these runs support no prediction ({laws.reason})."
+    predictions = predict_rows(laws, compute_budgets)
+    lines = [_line(HEADER), "|" + "|".join(" ---: " for _ in HEADER) + "|"]
+    lines += [_line(table_row(laws, p)) for p in predictions]
+    note = f"In brackets: {predictions[0].level:.0%} intervals." if predictions else "No budgets."
+    if not all(is_tested(laws, p.compute) for p in predictions):
+        note += f" {beyond_note(laws)}"
+    return "\n".join([*lines, "", note])
+
+
+def predict_rows(laws: ScalingLaws, compute_budgets: Sequence[float] | None = None) -> tuple[Prediction, ...]:
+    """Predictions of the recommended law at each budget of the table."""
+    budgets = default_budgets(laws) if compute_budgets is None else compute_budgets
+    return tuple(laws.predict(float(c)) for c in budgets)
+
+
+def table_row(laws: ScalingLaws, prediction: Prediction) -> tuple[str, ...]:
+    """The cells of one row; a budget beyond the roll-outs carries a mark."""
+    mark = "" if is_tested(laws, prediction.compute) else f" {MARK}"
+    return (
+        format_flops(prediction.compute) + mark,
+        format_estimate(prediction.num_params_estimate, format_count),
+        format_estimate(prediction.num_tokens_estimate, format_count),
+        format_estimate(prediction.tokens_per_param_estimate, format_number),
+        format_estimate(prediction.loss_estimate, format_loss),
+    )
+
+
+def beyond_note(laws: ScalingLaws) -> str:
+    """Says what the mark in the table means."""
+    factor = tested_factor(laws)
+    if factor <= 1.0:
+        return f"{MARK} Extrapolation that no roll-out could test."
+    top = format_flops(laws.max_compute)
+    return f"{MARK} Farther than the roll-outs tested ({format_factor(factor)} beyond the fit; here {top} FLOPs)."
+
+
+def default_budgets(laws: ScalingLaws) -> tuple[float, ...]:
+    """About nine round budgets from the smallest fitted one to 100 times the largest."""
+    lowest = min(float(laws.runs.compute_budget.min()), laws.max_compute)
+    grids = [round_numbers(lowest, REACH * laws.max_compute, digits) for digits in ((1,), (1, 3), (1, 2, 5))]
+    return min(grids, key=lambda grid: abs(len(grid) - ROWS))
+
+
+def round_numbers(low: float, high: float, digits: Sequence[int]) -> tuple[float, ...]:
+    """The numbers digit * 10^k from ``low`` to ``high``, ascending."""
+    powers = range(math.floor(math.log10(low)), math.floor(math.log10(high)) + 1)
+    numbers = (float(f"{digit}e{power}") for power in powers for digit in digits)
+    # A thousandth, because budgets are floats that went through logs.
+    return tuple(x for x in numbers if 0.999 * low <= x <= 1.001 * high)
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"

@@ -1,0 +1,56 @@
+"""Can the answer be believed, and how far out was it tested?"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from flops_fit.fitting import ScalingLaws
+from flops_fit.records import Finding
+from flops_fit.reporting.wording import count_of
+
+Trust = Literal["untrusted", "careful", "sound"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What a reader must hear before any number."""
+
+    trust: Trust
+    headline: str
+    """One sentence."""
+    reasons: tuple[Finding, ...]
+    """The findings behind it: the errors of an untrusted answer, the warnings of a careful one."""
+
+
+def judge(laws: ScalingLaws) -> Verdict:
+    """Untrusted where no law is recommended or a finding is an error; careful where one is a warning."""
+    errors = tuple(f for f in laws.findings if f.level == "error")
+    warnings = tuple(f for f in laws.findings if f.level == "warning")
+    if laws.recommended is None:
+        headline = f"DO NOT USE: these runs support no prediction ({laws.reason})."
+        return Verdict(trust="untrusted", headline=headline, reasons=errors)
+    if errors:
+        headline = f"DO NOT TRUST THIS ANSWER: {errors[0].message}"
+        return Verdict(trust="untrusted", headline=headline, reasons=errors)
+    if warnings:
+        return Verdict(
+            trust="careful", headline=f"Use with care: {count_of(len(warnings), 'warning')}, listed below.",
+            reasons=warnings,
+        )  # fmt: skip
+    return Verdict(trust="sound", headline="No check found a reason to doubt these runs.", reasons=())
+
+
+def tested_factor(laws: ScalingLaws) -> float:
+    """The farthest extrapolation, as a factor of C, that a roll-out of the recommended law tested; 1 for none."""
+    budgets = sorted(c.compute_budget for c in laws.isoflop_curves)
+    factors = [
+        row.compute_budget / budgets[-1 - row.hidden]
+        for row in laws.rollouts
+        if row.law == laws.recommended and row.hidden < len(budgets)
+    ]
+    return max(factors, default=1.0)
+
+
+def is_tested(laws: ScalingLaws, compute: float) -> bool:
+    """Whether ``compute`` lies within what the roll-outs support."""
+    # One per cent, because budgets are floats that went through logs.
+    return compute <= 1.01 * laws.max_compute * tested_factor(laws)

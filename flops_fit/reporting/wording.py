@@ -1,0 +1,65 @@
+"""How are laws, numbers and their intervals written in tables, figures and reports?"""
+
+from collections.abc import Callable
+
+from flops_fit.fitting import Estimate
+from flops_fit.quantities import format_count
+from flops_fit.records import Interval
+
+LAW_TITLES = {
+    "approach1": "Approach 1 (loss envelope)",
+    "approach2": "Approach 2 (IsoFLOP parabolas)",
+    "akima": "Akima (IsoFLOP splines)",
+    "approach3": "Approach 3 (all runs)",
+    "windowed": "Approach 3 near the optimum",
+    "extended": "Extended law",
+    "default": "Default choice",
+    "ratio20": "Rule D/N = 20",
+    "slope_half": "Rule a = 1/2",
+}
+
+
+def law_title(name: str) -> str:
+    """Writes a law's or a baseline's name for people."""
+    return LAW_TITLES.get(name, name)
+
+
+def format_loss(value: float | None) -> str:
+    """Writes a loss with four digits: "2.345"; None as "-"."""
+    return "-" if value is None else f"{value:.4g}"
+
+
+def format_number(value: float | None) -> str:
+    """Writes a fitted number with three digits; large ones as a count, None as "-"."""
+    if value is None:
+        return "-"
+    return format_count(value) if 1e3 <= abs(value) < 1e18 else f"{value:.3g}".replace("e+", "e").replace("e-0", "e-")
+
+
+def format_factor(value: float) -> str:
+    """Writes a factor: 0.25 as "0.25x", 13.4 as "13x", 2e6 as "2.0e6x"."""
+    if value >= 1e4:
+        return f"{value:.1e}x".replace("e+0", "e").replace("e+", "e")
+    return f"{value:.0f}x" if value >= 9.95 else f"{value:.2g}x"
+
+
+def format_bounds(low: float, high: float, write: Callable[[float], str]) -> str:
+    """Writes an interval: "[1.2B, 3.4B]"."""
+    return f"[{write(low)}, {write(high)}]"
+
+
+def format_estimate(estimate: Estimate, write: Callable[[float], str]) -> str:
+    """Writes a predicted number with its interval: "2B [1.2B, 3.4B]"."""
+    return f"{write(estimate.value)} {format_bounds(*estimate.interval, write)}"
+
+
+def format_fitted(interval: Interval | None, write: Callable[[float], str] = format_number) -> str:
+    """Writes a fitted number with its interval; None as "-"."""
+    if interval is None:
+        return "-"
+    return f"{write(interval.value)} {format_bounds(interval.low, interval.high, write)}"
+
+
+def count_of(number: int, noun: str) -> str:
+    """Writes "1 run" or "3 runs"."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
