@@ -4,7 +4,7 @@ import io
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -50,7 +50,7 @@ def figure_style() -> Iterator[None]:
     """The look of all figures, whatever the user's own settings are."""
     with mpl.rc_context():
         mpl.rcdefaults()
-        mpl.rcParams.update(STYLE)
+        cast(Any, mpl.rcParams).update(STYLE)  # its stubs want literal keys
         yield
 
 

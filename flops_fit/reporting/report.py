@@ -1,0 +1,112 @@
+"""One HTML file with the answer, the evidence and a way back from every number to its run."""
+
+import base64
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from flops_fit.files import replace_file
+from flops_fit.fitting import ScalingLaws
+from flops_fit.quantities import format_count, format_flops
+from flops_fit.records import RunResult, SweepPlan
+from flops_fit.reporting.figure_files import draw
+from flops_fit.reporting.report_tables import (
+    finding_rows,
+    law_tables,
+    prediction_rows,
+    provenance_rows,
+    rejection_rows,
+    rollout_table,
+    run_rows,
+)
+from flops_fit.reporting.table import HEADER, beyond_note, predict_rows, table_row
+from flops_fit.reporting.trust import is_tested, judge
+from flops_fit.reporting.wording import format_fitted, law_title
+
+CAPTIONS = {
+    "isoflop": "IsoFLOP curves: held-out loss against model size at each compute budget, with the parabola through "
+    "the runs in its window and its minimum with interval. Hollow points are outside the window.",
+    "n_opt": "Compute-optimal model size against training compute, by the recommended law.",
+    "d_opt": "Compute-optimal training data against training compute, by the recommended law.",
+    "loss": "Loss at the optimum against training compute, by the recommended law.",
+    "rollouts": "What each law, fitted to the smaller budgets only, predicted for the hidden larger ones, "
+    "against what was then observed.",
+    "residuals": "Loss of every run above what the law expects at its N and D.",
+}
+
+
+def write_report(
+    laws: ScalingLaws,
+    path: Path,
+    *,
+    plan: SweepPlan | None,
+    results: Sequence[RunResult] | None,
+    provenance: Mapping[str, Any],
+) -> Path:
+    """Writes the report; see `flops_fit.reporting.write_report`."""
+    figures = {d.name: _data_uri(d.svg) for d in draw(laws)}
+    html = _environment().get_template("report.html.j2").render(
+        **_answer(laws),
+        figures=figures,
+        captions=CAPTIONS,
+        predictions=prediction_rows(laws),
+        law_tables=law_tables(laws),
+        rollouts=rollout_table(laws),
+        runs=run_rows(laws, results),
+        linked=results is not None,
+        excluded=laws.runs_excluded,
+        rejected=rejection_rows(plan),
+        num_rejected=0 if plan is None else len(plan.rejected),
+        plan=plan,
+        provenance=provenance_rows(laws, plan, provenance),
+    )  # fmt: skip
+    replace_file(path, html.encode())
+    return path
+
+
+def summary_html(laws: ScalingLaws) -> str:
+    """The answer and the table as an HTML fragment."""
+    return _environment().get_template("summary.html.j2").render(**_answer(laws))
+
+
+def _answer(laws: ScalingLaws) -> dict[str, Any]:
+    verdict = judge(laws)
+    law = None if laws.recommended is None else laws.laws[laws.recommended]
+    predictions = () if law is None else predict_rows(laws)
+    return {
+        "name": laws.runs.name,
+        "data_unit": laws.runs.data_unit,
+        "verdict": verdict,
+        "law": None if law is None else law_title(law.name),
+        "reason": laws.reason,
+        "a": None if law is None else format_fitted(law.a),
+        "b": None if law is None else format_fitted(law.b),
+        "level": f"{laws.options.level:.0%}",
+        "header": HEADER,
+        "rows": [table_row(laws, p) for p in predictions],
+        "note": "" if all(is_tested(laws, p.compute) for p in predictions) else beyond_note(laws),
+        "findings": finding_rows(laws),
+        "num_runs": len(laws.runs),
+        "num_budgets": len(laws.isoflop_curves),
+        "num_excluded": len(laws.runs_excluded),
+        "max_compute": format_flops(laws.max_compute),
+        "total_compute": format_flops(float(laws.runs.compute.sum())),
+        "sizes": f"{format_count(float(laws.runs.num_params.min()))} to "
+        f"{format_count(float(laws.runs.num_params.max()))}",
+    }
+
+
+def _data_uri(svg: bytes) -> str:
+    return "data:image/svg+xml;base64," + base64.b64encode(svg).decode()
+
+
+def _environment() -> jinja2.Environment:
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
