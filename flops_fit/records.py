@@ -212,6 +212,8 @@ class RunTable:
     learning_rate: FloatArray | None = None
     epochs: FloatArray | None = None
     unique_tokens: FloatArray | None = None
+    schedule_tokens: FloatArray | None = None
+    """Tokens that the run's learning-rate schedule was set for; more than D where it was read off early."""
     excluded: tuple[ExcludedRun, ...] = ()
     notes: tuple[Finding, ...] = ()
     """What reading the table already found."""

@@ -9,6 +9,7 @@ from flops_fit.fitting.flops_function import FlopsFunction, measure_flops_functi
 from flops_fit.records import ExcludedRun, FloatArray, RunTable
 
 IntArray = NDArray[np.int64]
+FEW_RUNS = 4
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -47,6 +48,12 @@ class Columns:
     def is_clustered(self) -> bool:
         """Whether some runs share a group, so that resampling draws whole groups."""
         return len(np.unique(self.group)) < len(self)
+
+    @property
+    def is_scattered(self) -> bool:
+        """Whether most runs stand on budgets with fewer than three runs: no IsoFLOP curves."""
+        count = np.bincount(self.budget)
+        return bool(count[count >= 3].sum() < 0.5 * len(self))
 
     @property
     def log_c_top(self) -> float:
@@ -95,6 +102,40 @@ def select_columns(columns: Columns, keep: NDArray[np.bool_]) -> Columns:
     )
 
 
+def near_optimum(columns: Columns, share: float) -> NDArray[np.bool_]:
+    """Marks runs whose loss is at most ``share`` above the best of their budget.
+
+    A budget of fewer than four runs has no best to speak of: there the lower convex hull of ln loss over ln C of
+    all runs stands for it.
+    """
+    best = np.full(columns.num_budgets, np.inf)
+    np.minimum.at(best, columns.budget, columns.log_loss)
+    reference = best[columns.budget]
+    small = np.bincount(columns.budget)[columns.budget] < FEW_RUNS
+    if small.any():
+        corners = lower_hull(columns.log_c, columns.log_loss)
+        hull = np.interp(columns.log_c, columns.log_c[corners], columns.log_loss[corners])
+        reference = np.where(small, hull, reference)
+    return np.asarray(columns.log_loss <= reference + np.log1p(share))
+
+
+def lower_hull(x: FloatArray, y: FloatArray) -> IntArray:
+    """Indices of the falling part of the lower convex hull, by ascending x (Andrew's monotone chain)."""
+    order = np.lexsort((y, x))
+    hull: list[int] = []
+    for i in order:
+        if hull and x[i] <= x[hull[-1]]:
+            continue
+        while len(hull) >= 2:
+            o, a = hull[-2], hull[-1]
+            if (x[a] - x[o]) * (y[i] - y[o]) - (y[a] - y[o]) * (x[i] - x[o]) > 0:
+                break
+            hull.pop()
+        hull.append(int(i))
+    lowest = int(np.argmin(y[hull]))
+    return np.asarray(hull[: lowest + 1], dtype=np.int64)
+
+
 def select_runs(runs: RunTable, keep: NDArray[np.bool_], reason: str) -> RunTable:
     """Returns the table with the rows where ``keep`` is true; the others are listed with ``reason``."""
     if keep.all():
@@ -120,6 +161,7 @@ def select_runs(runs: RunTable, keep: NDArray[np.bool_], reason: str) -> RunTabl
         learning_rate=take(runs.learning_rate),
         epochs=take(runs.epochs),
         unique_tokens=take(runs.unique_tokens),
+        schedule_tokens=take(runs.schedule_tokens),
         excluded=runs.excluded + dropped,
     )
 

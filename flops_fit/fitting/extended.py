@@ -35,8 +35,10 @@ class ExtendedFits:
 
     parameters: FloatArray
     """(ln E, u, v, ln alpha, ln beta, ln k, c1, c2), shape (R, 8)."""
-    precision: FloatArray
-    """H + P over sigma^2: the inverse of the covariance, shape (R, 8, 8)."""
+    covariance: FloatArray
+    """Of the parameters, shape (R, 8, 8)."""
+    covariance_shape_held: FloatArray
+    """The same with k, c1, c2 held at their values: zero in their rows and columns."""
     sigma: FloatArray
     """Sd of log loss around the law, shape (R,)."""
     dof: FloatArray
@@ -95,10 +97,11 @@ def fit_extended(
         edf = np.einsum("rii->r", np.linalg.solve(information + penalty, information))
         dof = np.maximum(total[:, 0] - edf, 1.0)
         sigma = np.maximum(np.sqrt((w * residual**2).sum(1) / dof), SIGMA_FLOOR)
-    precision = _information(data, w, parameters) / sigma[:, None, None] ** 2 + prior
+    held = [i for i in range(NUM_PARAMETERS) if i not in SHAPE_PARAMETERS]
     return ExtendedFits(
         parameters=parameters,
-        precision=precision,
+        covariance=_covariance(data, w, parameters, prior, sigma, list(range(NUM_PARAMETERS))),
+        covariance_shape_held=_covariance(data, w, parameters, prior, sigma, held),
         sigma=sigma,
         dof=dof,
         centre_n=centre_n[:, 0],
@@ -248,6 +251,23 @@ def _penalised(
 def _information(data: _Data, weights: FloatArray, parameters: FloatArray) -> FloatArray:
     jacobian = extended_jacobian(parameters, data.x, data.y)
     return np.asarray((jacobian * weights[..., None]).transpose(0, 2, 1) @ jacobian)
+
+
+def _covariance(
+    data: _Data, weights: FloatArray, parameters: FloatArray, prior: FloatArray, sigma: FloatArray, free: list[int]
+) -> FloatArray:
+    """Sandwich A^-1 (J' W^2 J + P) A^-1 sigma^2 with A = J' W J + P, over the free parameters.
+
+    Weights say which runs to listen to, not how noisy they are; with weights of one it is A^-1 sigma^2. Robust
+    weights are meant as noise, and runs of weight w < 1 count as w here.
+    """
+    index = np.ix_(range(len(weights)), free, free)
+    scaled_prior = (sigma[:, None, None] ** 2 * prior)[index]
+    bread = np.linalg.inv(_information(data, weights, parameters)[index] + scaled_prior)
+    meat = _information(data, weights * data.weights, parameters)[index] + scaled_prior
+    out = np.zeros((len(weights), NUM_PARAMETERS, NUM_PARAMETERS))
+    out[index] = bread @ meat @ bread * sigma[:, None, None] ** 2
+    return out
 
 
 def _robust_sd(residual: FloatArray, weights: FloatArray) -> FloatArray:

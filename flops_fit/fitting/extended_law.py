@@ -3,15 +3,20 @@
 The optimum is solved on the user's FLOPs; its standard error follows from the posterior covariance by the
 delta method and the implicit-function theorem, its interval from Student's t. The statistical part holds the
 shape (k, c1, c2) fixed; the form part is what freeing it adds.
+
+Runs far above their budget's best enter only where they agree with the others: the law is first fitted to runs
+within 10 % of their budget's best, and if it misses the far ones by more than noise explains they stay out.
+Where the form holds they sharpen the answer (the median width at 1000 times the top budget is .42 dex instead of
+.51 in the exact world); where short runs lose extra they spoil it (coverage of the loss .66 instead of .89).
 """
 
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
-from flops_fit.fitting.columns import Columns
+from flops_fit.fitting.columns import Columns, near_optimum, select_columns
 from flops_fit.fitting.extended import (
-    SHAPE_PARAMETERS,
     ExtendedFits,
     extended_jacobian,
     extended_log_loss,
@@ -25,6 +30,8 @@ from flops_fit.fitting.resampling import group_correlation, t_quantile
 from flops_fit.fitting.spread import Spread
 from flops_fit.records import FloatArray, Interval
 
+MAX_MISFIT = 1.5
+"""Noise alone gives 1; far runs that miss by more than this are not of the same law."""
 MIN_RUNS = 8
 """The five Chinchilla parameters and something to estimate the noise with; priors hold the other three."""
 REACH = 12.0
@@ -72,7 +79,7 @@ class ExtendedMethod:
 
 
 def fit_extended_law(columns: Columns, options: FitOptions) -> ExtendedMethod | LawFit:
-    """Fits the extended law to all runs; refused where they cannot hold it."""
+    """Fits the extended law to the runs that one smooth law can hold; refused where there are too few."""
     if len(columns) < MIN_RUNS:
         return refused_law("extended", f"{len(columns)} runs; {MIN_RUNS} are the least.", len(columns))
     for name, column in (("N", columns.log_n), ("D", columns.log_d)):
@@ -80,9 +87,35 @@ def fit_extended_law(columns: Columns, options: FitOptions) -> ExtendedMethod | 
             return refused_law(
                 "extended", f"{name} is the same in all runs: its term cannot be told from E.", len(columns)
             )
-    fits = fit_extended(columns.log_n[None], columns.log_d[None], columns.log_loss[None], columns.weight[None], options)
-    fits = _inflated(fits, columns)
-    return ExtendedMethod(law=_law(fits, columns, options), fits=fits, columns=columns)
+    used, fits = columns, _fit(columns, options)
+    near = near_optimum(columns, options.near_optimum)
+    if not near.all() and near.sum() >= max(MIN_RUNS, len(columns) // 4):
+        nearby = _weighted_by_compute(select_columns(columns, near), options)
+        local = _fit(nearby, options)
+        if _misfit(local, columns, ~near) > MAX_MISFIT:
+            used, fits = nearby, local
+    fits = _inflated(fits, used)
+    return ExtendedMethod(law=_law(fits, used, options), fits=fits, columns=used)
+
+
+def _fit(columns: Columns, options: FitOptions) -> ExtendedFits:
+    rows = (columns.log_n[None], columns.log_d[None], columns.log_loss[None], columns.weight[None])
+    return fit_extended(*rows, options)
+
+
+def _weighted_by_compute(columns: Columns, options: FitOptions) -> Columns:
+    """Where no one law holds all runs, those near the top budget say most about larger ones."""
+    power = np.exp(options.compute_weight * (columns.log_c - columns.log_c.mean()))
+    weight = columns.weight * power
+    return replace(columns, weight=weight * (columns.weight.sum() / weight.sum()))
+
+
+def _misfit(fits: ExtendedFits, columns: Columns, far: NDArray[np.bool_]) -> float:
+    """Root mean square of the far runs' residuals in units of their prediction's standard error."""
+    x, y = columns.log_n[far] - fits.centre_n[0], columns.log_d[far] - fits.centre_d[0]
+    residual = columns.log_loss[far] - extended_log_loss(fits.parameters, x, y)[0]
+    total, _ = _standard_errors(fits, extended_jacobian(fits.parameters, x, y)[0])
+    return float(np.sqrt(np.mean(residual**2 / (total**2 + fits.sigma[0] ** 2))))
 
 
 def extended_optimum(fits: ExtendedFits, flops: FlopsFunction, log_compute: FloatArray) -> FloatArray:
@@ -135,12 +168,11 @@ def _optimum_sensitivity(fits: ExtendedFits, flops: FlopsFunction, log_c: FloatA
 
 def _standard_errors(fits: ExtendedFits, gradient: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Total, and with the shape parameters held, standard error of numbers with this gradient (m, 8)."""
-    precision = fits.precision[0]
-    free = [i for i in range(len(precision)) if i not in SHAPE_PARAMETERS]
-    total = np.einsum("mi,ij,mj->m", gradient, np.linalg.inv(precision), gradient)
-    held = np.linalg.inv(precision[np.ix_(free, free)])
-    statistical = np.einsum("mi,ij,mj->m", gradient[:, free], held, gradient[:, free])
-    return np.sqrt(np.maximum(total, 0)), np.sqrt(np.minimum(np.maximum(statistical, 0), total))
+    total, held = (
+        np.sqrt(np.maximum(np.einsum("mi,ij,mj->m", gradient, c[0], gradient), 0.0))
+        for c in (fits.covariance, fits.covariance_shape_held)
+    )
+    return total, np.minimum(held, total)
 
 
 def _inflated(fits: ExtendedFits, columns: Columns) -> ExtendedFits:
@@ -152,12 +184,16 @@ def _inflated(fits: ExtendedFits, columns: Columns) -> ExtendedFits:
     sizes = np.bincount(columns.group)
     mean_size = float((sizes**2).sum() / sizes.sum())
     effect = 1 + (mean_size - 1) * group_correlation(residual, columns.group)
-    return replace(fits, precision=fits.precision / effect)
+    return replace(
+        fits,
+        covariance=fits.covariance * effect,
+        covariance_shape_held=fits.covariance_shape_held * effect,
+    )
 
 
 def _law(fits: ExtendedFits, columns: Columns, options: FitOptions) -> LawFit:
     p = fits.parameters[0]
-    sd = np.sqrt(np.diag(np.linalg.inv(fits.precision[0])))
+    sd = np.sqrt(np.diag(fits.covariance[0]))
     quantile = t_quantile(options.level, float(fits.dof[0]))
 
     def positive(log_value: float, log_sd: float) -> Interval:

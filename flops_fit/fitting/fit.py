@@ -1,23 +1,28 @@
 """One call that turns a table of runs into laws, their test, and what to doubt."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from flops_fit.errors import FitError
 from flops_fit.fitting.choice import choose
-from flops_fit.fitting.columns import keep_best_learning_rate, make_columns
-from flops_fit.fitting.diagnostics import find_doubts
-from flops_fit.fitting.methods import Methods, fit_methods
+from flops_fit.fitting.columns import make_columns, select_runs
+from flops_fit.fitting.counting import compare_countings
+from flops_fit.fitting.data_constrained import fit_data_constrained, has_repeats
+from flops_fit.fitting.doubts import find_doubts
+from flops_fit.fitting.methods import NAMES, Methods, fit_methods
 from flops_fit.fitting.options import FitOptions
 from flops_fit.fitting.outcomes import LawFit
-from flops_fit.fitting.rollout import fit_hidden, observed_minima, trials_of
-from flops_fit.fitting.rollout_table import rollout_rows
+from flops_fit.fitting.rollout_table import roll_out
 from flops_fit.fitting.scaling_laws import ScalingLaws
+from flops_fit.fitting.selection import Selection, condense, find_outliers, select_for_fit
 from flops_fit.records import RunTable
 
-LAW_ORDER = ("approach1", "approach2", "akima", "approach3", "windowed", "extended")
+MIN_RUNS = 4
+DEFAULT = FitOptions()
 
 
-def fit(runs: RunTable, *, options: FitOptions | None = None) -> ScalingLaws:
+def fit(runs: RunTable, *, options: FitOptions = DEFAULT) -> ScalingLaws:
     """Fits every method to a table of runs and tests each on the largest budgets.
 
     Args:
@@ -27,44 +32,68 @@ def fit(runs: RunTable, *, options: FitOptions | None = None) -> ScalingLaws:
     Raises:
         FitError: If there is nothing to fit: fewer than four runs.
     """
-    options = options or FitOptions()
-    if len(runs) < 4:
-        raise FitError(f"got {len(runs)} finished runs, expected at least 4 at three budgets. Train more runs.")
-    if options.learning_rates == "best":
-        runs = keep_best_learning_rate(runs)
-    columns = make_columns(runs)
-    methods = fit_methods(columns, options, count=options.num_bootstraps)
-    hidden = fit_hidden(columns, options)
-    observed = observed_minima(methods.curves, options.level)
-    top = columns.num_budgets
-    trials = tuple(
-        trial
-        for depth, found in hidden.items()
-        if depth <= options.max_hidden_budgets
-        for trial in trials_of(depth, found, observed, top, options.level)
-    )
-    choice = choose(trials, tuple(methods.fitted), options)
-    rows = rollout_rows(columns, hidden, observed, trials, options)
-    laws = _laws(methods)
-    recommended = choice.law
-    return ScalingLaws(
-        runs=runs,
-        runs_excluded=runs.excluded,
-        recommended=recommended,
+    selection = _without_outliers(select_for_fit(runs, options), options)
+    used = selection.runs
+    if len(used) < MIN_RUNS:
+        raise FitError(
+            f"got {len(used)} usable of {len(runs)} finished runs, expected at least {MIN_RUNS}, at three budgets "
+            "or more. Train more runs."
+        )
+    methods = fit_methods(condense(make_columns(used)), options, count=options.num_bootstraps)
+    rollouts = roll_out(methods, options)
+    choice = choose(rollouts.trials, tuple(methods.fitted), options)
+    laws, fitted = _all_laws(methods), dict(methods.fitted)
+    if has_repeats(selection.before):
+        constrained = fit_data_constrained(selection.before, options)
+        if isinstance(constrained, LawFit):
+            laws["data_constrained"] = constrained
+        else:
+            laws["data_constrained"], fitted["data_constrained"] = constrained.law, constrained
+    if options.law is not None and options.law in fitted and choice.law != options.law:
+        choice = replace(choice, law=options.law, reason="asked for by the options")
+    result = ScalingLaws(
+        runs=used,
+        runs_excluded=used.excluded,
+        recommended=choice.law,
         reason=choice.reason,
         laws=laws,
         isoflop_curves=methods.curves,
-        findings=(*runs.notes, *find_doubts(runs, methods, choice, rows)),
-        rollouts=rows,
+        findings=(),
+        rollouts=rollouts.rows,
         options=options,
-        flops=columns.flops,
+        flops=methods.columns.flops,
         choice=choice,
-        methods=methods.fitted,
-        trials=trials,
-        max_compute=float(np.exp(columns.log_c_top)),
+        methods=fitted,
+        trials=rollouts.trials,
+        max_compute=float(np.exp(methods.columns.log_c_top)),
+        countings=compare_countings(used, options) if len(used) == len(methods.columns) else (),
+        laws_without_exclusions=_laws_without_exclusions(selection, options),
+    )
+    return replace(result, findings=(*used.notes, *find_doubts(result, methods)))
+
+
+def _without_outliers(selection: Selection, options: FitOptions) -> Selection:
+    runs = selection.runs
+    columns = make_columns(runs) if len(runs) >= MIN_RUNS else None
+    if not options.exclude_outliers or columns is None or len(condense(columns)) < len(columns):
+        return selection
+    keep = ~find_outliers(columns, options)
+    reason = (
+        f"its loss is more than {options.outlier_threshold:g} robust standard deviations off the law, and its "
+        "neighbours are not"
+    )
+    return replace(selection, runs=select_runs(runs, keep, reason))
+
+
+def _laws_without_exclusions(selection: Selection, options: FitOptions) -> dict[str, LawFit]:
+    """The laws with outliers and repeated data left in; empty where none was left out."""
+    if len(selection.before) == len(selection.runs):
+        return {}
+    return _all_laws(
+        fit_methods(condense(make_columns(selection.before)), options, count=max(50, options.num_bootstraps // 4))
     )
 
 
-def _laws(methods: Methods) -> dict[str, LawFit]:
+def _all_laws(methods: Methods) -> dict[str, LawFit]:
     found = {name: method.law for name, method in methods.fitted.items()} | methods.refused
-    return {name: found[name] for name in LAW_ORDER if name in found}
+    return {name: found[name] for name in NAMES}

@@ -14,6 +14,10 @@ from flops_fit.records import FloatArray
 
 MIN_SIZES = 4
 """A parabola through three points always fits: nothing would be left to check it with."""
+SAME_SIZE = 0.01
+"""Sizes within 1 % are one size: a spline through both would follow their noise."""
+# An interpolated minimum this far below the lowest run is an overshoot of the spline, in log loss.
+MAX_OVERSHOOT = 0.1
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -44,10 +48,19 @@ def curve_cells(columns: Columns) -> tuple[CurveCells, ...]:
     cells = []
     for index in range(columns.num_budgets):
         rows = np.flatnonzero(columns.budget == index)
-        sizes, inverse, count = np.unique(np.round(columns.log_n[rows], 6), return_inverse=True, return_counts=True)
-        average = np.zeros((len(sizes), len(columns)))
-        average[inverse, rows] = 1 / count[inverse]
-        cells.append(CurveCells(index=index, log_n=sizes, log_loss=average @ columns.log_loss, average=average))
+        order = rows[np.argsort(columns.log_n[rows], kind="stable")]
+        cell = np.concatenate([[0], np.cumsum(np.diff(columns.log_n[order]) > SAME_SIZE)])
+        weight = columns.weight[order]
+        average = np.zeros((cell[-1] + 1, len(columns)))
+        average[cell, order] = weight / np.bincount(cell, weight)[cell]
+        cells.append(
+            CurveCells(
+                index=index,
+                log_n=average @ columns.log_n,
+                log_loss=average @ columns.log_loss,
+                average=average,
+            )
+        )
     return tuple(cells)
 
 
@@ -128,6 +141,7 @@ def akima_minimum(log_n: FloatArray, losses: FloatArray) -> tuple[FloatArray, Fl
     best = np.argmin(curve, axis=1)
     value = curve[np.arange(len(losses)), best]
     inside = (position[best] > log_n[0] + 1e-9) & (position[best] < log_n[-1] - 1e-9)
+    inside &= value > losses.min(axis=1) * np.exp(-MAX_OVERSHOOT)
     return np.where(inside, position[best], np.nan), np.where(inside, value, np.nan)
 
 

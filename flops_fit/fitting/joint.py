@@ -131,6 +131,12 @@ def _fit_block(problem: JointProblem, weights: FloatArray, keep: int, tolerance:
     alive = first.objective <= best[row] * 1.02 + 1e-300
     row = row[alive]
     final, _ = _newton(problem, weights[row], first.theta[alive], tolerance, MAX_ITERATIONS, states[alive])
+    stuck = ~final.converged
+    if stuck.any():
+        # Kinks of Huber's function can leave the damping too high for a flat valley: start it afresh.
+        again, _ = _newton(problem, weights[row[stuck]], final.theta[stuck], tolerance, MAX_ITERATIONS)
+        for part, new in zip(final, again, strict=True):
+            part[stuck] = new
     order = np.lexsort((final.objective, row))
     chosen = order[np.searchsorted(row[order], np.arange(count))]
     return JointFits(final.theta[chosen], final.objective[chosen], final.converged[chosen])

@@ -1,17 +1,17 @@
 """Approach 3: the law E + A/N^alpha + B/D^beta on all runs, or on those near each budget's optimum.
 
 "approach3" is Hoffmann et al. 2022 section 3.3 with the global optimum; "windowed" takes only runs whose loss
-is within 10 % of their budget's best and weights them by C^0.5. Far from the optimum real runs bend away from
+is within 10 % of their budget's best and weights them by C^0.25. Far from the optimum real runs bend away from
 the law: on Porian et al.'s runs a surface through all points misses N_opt one budget ahead by 1.8 to 10
 times, the windowed one by 1.1 (research/fitting.md section 3).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from flops_fit.fitting.columns import Columns
+from flops_fit.fitting.columns import Columns, near_optimum
 from flops_fit.fitting.joint import JointFits, JointProblem, bounds_of, fit_joint, make_problem
 from flops_fit.fitting.line_law import interval_of
 from flops_fit.fitting.optimum import joint_optimum
@@ -68,7 +68,7 @@ def fit_joint_law(
     resampled = fit_joint(problem, drawn, keep=3, tolerance=1e-7)
     theta = np.concatenate([point.theta, resampled.theta])
     return JointMethod(
-        law=_law(name, problem, point, theta, options.level, columns),
+        law=_judged(describe_joint(name, theta, problem.centre, columns, options.level), problem, point),
         theta=theta,
         centre=problem.centre,
         columns=columns,
@@ -76,10 +76,8 @@ def fit_joint_law(
 
 
 def near_optimum_weights(columns: Columns, options: FitOptions) -> FloatArray:
-    """Zero for runs more than 10 % above their budget's best, else (C / mean C)^0.5; settings both."""
-    best = np.full(columns.num_budgets, np.inf)
-    np.minimum.at(best, columns.budget, columns.log_loss)
-    near = columns.log_loss <= best[columns.budget] + np.log1p(options.near_optimum)
+    """Zero for runs more than 10 % above their budget's best, else (C / mean C)^0.25; settings both."""
+    near = near_optimum(columns, options.near_optimum)
     mean = float(columns.log_c[near].mean())
     return np.asarray(near * np.exp(options.compute_weight * (columns.log_c - mean)))
 
@@ -104,35 +102,38 @@ def _refusal(columns: Columns, used: NDArray[np.bool_]) -> str | None:
     return None
 
 
-def _law(
-    name: str, problem: JointProblem, point: JointFits, theta: FloatArray, level: float, columns: Columns
-) -> LawFit:
-    low, high = bounds_of(problem)
-    at_bound = [n for n, t, lo, hi in zip(NAMES, theta[0], low, high, strict=True) if not lo < t < hi]
-    outcome = "converged" if point.converged[0] else "not_converged"
-    reason = "the global minimum, from a grid over (alpha, beta) refined by Newton's method"
-    if not point.converged[0]:
-        reason = "Newton's method had not converged after its last step"
-    if at_bound:
-        outcome, reason = "at_bound", f"at the bound of its range: {', '.join(at_bound)}"
+def describe_joint(name: str, theta: FloatArray, centre: tuple[float, float], columns: Columns, level: float) -> LawFit:
+    """Parameters in natural units and exponents at the middle budget; row 0 of theta is the point fit."""
     alpha, beta = theta[:, 3], theta[:, 4]
     natural = {
         "E": np.exp(theta[:, 0]),
-        "A": np.exp(theta[:, 1] + alpha * problem.centre[0]),
-        "B": np.exp(theta[:, 2] + beta * problem.centre[1]),
+        "A": np.exp(theta[:, 1] + alpha * centre[0]),
+        "B": np.exp(theta[:, 2] + beta * centre[1]),
         "alpha": alpha,
         "beta": beta,
     }
-    log_n, _ = joint_optimum(theta, problem.centre, columns.flops, columns.log_c_middle + np.array([-0.5, 0.5]))
+    at = columns.log_c_middle + np.array([-0.5, 0.5])
+    log_n, _ = joint_optimum(theta, centre, columns.flops, at)
     a = log_n[:, 1] - log_n[:, 0]
     cost_slope = columns.flops.slope(log_n.mean(axis=1))
     return LawFit(
         name=name,
-        outcome=outcome,  # type: ignore[arg-type]
-        reason=reason,
+        outcome="converged",
+        reason="the global minimum, from a grid over (alpha, beta) refined by Newton's method",
         parameters={key: interval_of(values, level) for key, values in natural.items()},
         a=interval_of(a, level),
         b=interval_of(1 - a * cost_slope, level),
-        num_runs=len(problem.x),
-        objective=float(point.objective[0]),
+        num_runs=len(columns),
     )
+
+
+def _judged(law: LawFit, problem: JointProblem, point: JointFits) -> LawFit:
+    """The law with the optimiser's outcome."""
+    low, high = bounds_of(problem)
+    at_bound = [n for n, t, lo, hi in zip(NAMES, point.theta[0], low, high, strict=True) if not lo < t < hi]
+    law = replace(law, num_runs=len(problem.x), objective=float(point.objective[0]))
+    if at_bound:
+        return replace(law, outcome="at_bound", reason=f"at the bound of its range: {', '.join(at_bound)}")
+    if not point.converged[0]:
+        return replace(law, outcome="not_converged", reason="Newton's method had not converged at its last step")
+    return law

@@ -33,6 +33,9 @@ MIN_BUDGETS = 3
 # A parabola's own bias on Chinchilla-like surfaces is 5 to 8 % of N_opt without any noise
 # (research/fitting.md section 3), so a budget's weight in the line is not unbounded.
 PARABOLA_BIAS = 0.05
+MIN_DOF = 3.0
+# No replicate moves a loss by more than this factor of e: beyond it a curve is no curve.
+MAX_NOISE = 0.5
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -113,7 +116,9 @@ def _draw_curves(columns: Columns, options: FitOptions, rng: np.random.Generator
     correlation = group_correlation(pooled, np.concatenate(group))
     noise = draw_noise(columns, sd, correlation, count, rng)
     # The noise level itself is known only to its degrees of freedom: normal over chi is Student's t.
+    dof = max(dof, MIN_DOF)
     noise *= np.sqrt(dof / rng.chisquare(dof, size=(count, 1)))
+    noise = np.clip(noise, -MAX_NOISE, MAX_NOISE)
     return _Curves(cells=cells, windows=windows, noise=noise, noise_sd=sd)
 
 

@@ -5,7 +5,7 @@ from typing import Literal
 
 from flops_fit.errors import ConfigError
 
-LAW_NAMES = ("approach1", "approach2", "akima", "approach3", "windowed", "extended")
+LAW_NAMES = ("approach1", "approach2", "akima", "approach3", "windowed", "extended", "data_constrained")
 Objective = Literal["huber_log", "squared_log", "squared"]
 
 
@@ -26,9 +26,9 @@ class FitOptions:
     huber_delta: float = 1e-3
     """Where Huber turns from squared to absolute, in log loss (Hoffmann et al. 2022 use 1e-3)."""
     near_optimum: float = 0.1
-    """The "windowed" law takes runs whose loss is at most this share above their budget's best."""
-    compute_weight: float = 0.5
-    """The "windowed" law weights a run by (C / mean C) to this power."""
+    """Laws fitted near the optimum take runs whose loss is at most this share above their budget's best."""
+    compute_weight: float = 0.25
+    """Laws fitted near the optimum weight a run by (C / mean C) to this power: the top says most of what follows."""
     size_window: float = 4.0
     """Approach 2's parabola takes sizes within this factor of the budget's best size."""
     curvature_prior_sd: float = 0.012

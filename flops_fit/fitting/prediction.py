@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from flops_fit.records import Finding
 from flops_fit.schema import to_plain
 
 
@@ -47,6 +48,8 @@ class Prediction:
     tokens_per_param_estimate: Estimate
     loss_estimate: Estimate
     baseline: Baseline
+    findings: tuple[Finding, ...] = ()
+    """What to know about this prediction in particular."""
 
     @property
     def num_params(self) -> float:
@@ -108,4 +111,5 @@ class Prediction:
             "extrapolation_factor": self.extrapolation_factor,
             "law": self.law,
             "baseline": to_plain(self.baseline),
+            "findings": to_plain(self.findings),
         }

@@ -1,5 +1,7 @@
 """The roll-out table: every method, the default, and the two baselines against each hidden budget."""
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from flops_fit.fitting.choice import REACH_OFFSET, choose
@@ -8,25 +10,45 @@ from flops_fit.fitting.methods import Methods
 from flops_fit.fitting.options import FitOptions
 from flops_fit.fitting.outcomes import RolloutRow
 from flops_fit.fitting.resampling import normal_quantile
-from flops_fit.fitting.rollout import Observed, Trial, log_n_at_ratio, log_n_at_slope_half, trials_of
+from flops_fit.fitting.rollout import (
+    Observed,
+    Trial,
+    fit_hidden,
+    log_n_at_ratio,
+    log_n_at_slope_half,
+    observed_minima,
+    trials_of,
+)
 
 
-def rollout_rows(
-    columns: Columns,
-    hidden: dict[int, Methods],
-    observed: dict[int, Observed],
-    trials: tuple[Trial, ...],
-    options: FitOptions,
-) -> tuple[RolloutRow, ...]:
-    """Rows by hidden count, budget and law. "default" chooses and widens by what it could see itself."""
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Rollouts:
+    """Every trial of every method, and the rows for people."""
+
+    trials: tuple[Trial, ...]
+    rows: tuple[RolloutRow, ...]
+
+
+def roll_out(methods: Methods, options: FitOptions) -> Rollouts:
+    """Hides the top budgets one after another and tests what the rest predicts.
+
+    A "default" row chooses and widens by what it could see itself: nothing that was hidden from it.
+    """
+    columns = methods.columns
+    observed = observed_minima(methods.curves, options.level)
+    hidden = fit_hidden(columns, observed, options)
+    depths = [d for d in hidden if d <= options.max_hidden_budgets]
+    trials = tuple(
+        trial
+        for depth in depths
+        for trial in trials_of(depth, hidden[depth], columns, observed, columns.num_budgets, options.level)
+    )
     quantile = normal_quantile(options.level)
     rows = [_row(t, t.law, quantile, 0.0, 0.0) for t in trials]
-    for depth in range(1, options.max_hidden_budgets + 1):
-        if depth not in hidden:
-            continue
+    for depth in depths:
         rows += _default_rows(columns, hidden, observed, trials, depth, options)
-        rows += _baseline_rows(columns, observed, depth)
-    return tuple(sorted(rows, key=lambda r: (r.hidden, r.compute_budget)))
+        rows += _baseline_rows(hidden[depth].columns, observed, columns.num_budgets, depth)
+    return Rollouts(trials=trials, rows=tuple(sorted(rows, key=lambda r: (r.hidden, r.compute_budget))))
 
 
 def _default_rows(
@@ -37,13 +59,13 @@ def _default_rows(
     depth: int,
     options: FitOptions,
 ) -> list[RolloutRow]:
-    """What the default would have said with ``depth`` budgets unseen: nothing above them enters its choice."""
-    top = columns.num_budgets - depth
+    """What the default would have said with ``depth`` budgets unseen."""
+    top = hidden[depth].columns.num_budgets
     inner = tuple(
         trial
         for deeper, found in hidden.items()
         if depth < deeper <= depth + options.max_hidden_budgets
-        for trial in trials_of(deeper, found, observed, top, options.level)
+        for trial in trials_of(deeper, found, columns, observed, top, options.level)
     )
     choice = choose(inner, tuple(hidden[depth].fitted), options)
     quantile = normal_quantile(options.level)
@@ -62,15 +84,17 @@ def _row(trial: Trial, law: str, quantile: float, n_form: float, loss_form: floa
         law=law,
         log_n_opt_error=trial.n_error,
         log_loss_error=trial.loss_error,
-        n_opt_covered=abs(trial.n_error) <= quantile * float(np.hypot(trial.n_sd, n_form * distance)),
+        n_opt_covered=None
+        if trial.n_error is None
+        else abs(trial.n_error) <= quantile * float(np.hypot(trial.n_sd, n_form * distance)),
         loss_covered=abs(trial.loss_error) <= quantile * float(np.hypot(trial.loss_sd, loss_form * distance)),
     )
 
 
-def _baseline_rows(columns: Columns, observed: dict[int, Observed], depth: int) -> list[RolloutRow]:
-    seen = columns.num_budgets - depth
+def _baseline_rows(columns: Columns, observed: dict[int, Observed], num_budgets: int, depth: int) -> list[RolloutRow]:
+    seen = columns.num_budgets
     rows = []
-    for index in range(seen, columns.num_budgets):
+    for index in range(seen, num_budgets):
         if index not in observed:
             continue
         target = observed[index]

@@ -7,11 +7,14 @@ from typing import Any
 import numpy as np
 
 from flops_fit.errors import ConfigError, FitError
+from flops_fit.fitting.agreement import COMPARED, disagreement
 from flops_fit.fitting.choice import REACH_OFFSET, Choice, form_uncertainty
+from flops_fit.fitting.counting import Counting
 from flops_fit.fitting.flops_function import FlopsFunction
+from flops_fit.fitting.forecast import make_prediction
 from flops_fit.fitting.options import FitOptions
 from flops_fit.fitting.outcomes import IsoflopCurve, LawFit, RolloutRow
-from flops_fit.fitting.prediction import Baseline, Estimate, Prediction
+from flops_fit.fitting.prediction import Prediction
 from flops_fit.fitting.resampling import normal_quantile
 from flops_fit.fitting.rollout import Trial, log_n_at_ratio
 from flops_fit.fitting.spread import FittedMethod, Spread
@@ -42,6 +45,10 @@ class ScalingLaws:
     trials: tuple[Trial, ...] = field(repr=False)
     max_compute: float
     """Largest budget that was fitted, FLOPs."""
+    countings: tuple[Counting, ...]
+    """The same runs with parameters counted in other ways."""
+    laws_without_exclusions: Mapping[str, LawFit]
+    """The laws with outliers and repeated data left in; empty where none was left out."""
 
     def predict(self, compute: float, *, law: str | None = None, level: float | None = None) -> Prediction:
         """Predicts the compute-optimal model on ``compute`` FLOPs.
@@ -59,8 +66,23 @@ class ScalingLaws:
             raise ConfigError(f"compute: got {compute}, expected a positive number of FLOPs.")
         name = self._law_name(law)
         level = self._level(level)
-        n, loss = self._spreads(name, np.array([np.log(compute)]), level)
-        return _prediction(self, float(compute), name, level, n, loss)
+        log_c = np.array([np.log(compute)])
+        n, loss = self._spreads(name, log_c, level)
+        log_n = np.array([log_n_at_ratio(self.flops, float(log_c[0]))])
+        baseline = self.methods[name].log_loss_at(log_n, self.flops.log_tokens(log_c, log_n), level)
+        tested = max((t.reach for t in self.trials if t.law == name), default=0.0)
+        return make_prediction(
+            law=name,
+            compute=float(compute),
+            level=level,
+            max_compute=self.max_compute,
+            tested_factor=10**tested,
+            size=n,
+            loss=loss,
+            flops=self.flops,
+            baseline_log_n=float(log_n[0]),
+            baseline_log_loss=None if baseline is None else float(baseline.value[0]),
+        )
 
     def n_opt_band(
         self, compute: FloatArray, *, law: str | None = None, level: float | None = None
@@ -115,6 +137,8 @@ class ScalingLaws:
             "runs_used": len(self.runs),
             "runs_excluded": to_plain(self.runs_excluded),
             "findings": to_plain(self.findings),
+            "laws_without_exclusions": to_plain(self.laws_without_exclusions),
+            "countings": to_plain(self.countings),
             "backtest": {"rows": to_plain(self.rollouts), "choice": to_plain(self.choice)},
         }
 
@@ -135,6 +159,19 @@ class ScalingLaws:
         return level
 
     def _spreads(self, name: str, log_compute: FloatArray, level: float) -> tuple[Spread, Spread]:
+        n, loss = self._rolled_out(name, log_compute, level)
+        if name != self.recommended:
+            return n, loss
+        others = [
+            self._rolled_out(other, log_compute, level) for other in COMPARED if other in self.methods and other != name
+        ]
+        return (
+            n.widened(disagreement(n, [size for size, _ in others], level)),
+            loss.widened(disagreement(loss, [expected for _, expected in others], level)),
+        )
+
+    def _rolled_out(self, name: str, log_compute: FloatArray, level: float) -> tuple[Spread, Spread]:
+        """A law's own answer, widened by its roll-out errors."""
         n, loss = self.methods[name].optimum(log_compute, level)
         n_form, loss_form = self._form(name, log_compute, level)
         return n.widened(n_form), loss.widened(loss_form)
@@ -147,54 +184,3 @@ class ScalingLaws:
         reach = np.maximum((log_compute - np.log(self.max_compute)) / np.log(10), 0.0) + REACH_OFFSET
         quantile = normal_quantile(level)
         return quantile * n_sd * reach, quantile * loss_sd * reach
-
-
-def _prediction(laws: ScalingLaws, compute: float, name: str, level: float, n: Spread, loss: Spread) -> Prediction:
-    log_c = float(np.log(compute))
-
-    def log_d(log_n: float) -> float:
-        return float(laws.flops.log_tokens(np.asarray(log_c), np.asarray(log_n)))
-
-    size = _ends(n)
-    baseline_n = log_n_at_ratio(laws.flops, log_c)
-    baseline_loss = laws.methods[name].log_loss_at(np.array([baseline_n]), np.array([log_d(baseline_n)]), level)
-    return Prediction(
-        compute=compute,
-        law=name,
-        level=level,
-        extrapolation_factor=compute / laws.max_compute,
-        num_params_estimate=_estimate(*size),
-        num_tokens_estimate=_estimate(*(tuple(log_d(v) for v in part) for part in size)),
-        tokens_per_param_estimate=_estimate(*(tuple(log_d(v) - v for v in part) for part in size)),
-        loss_estimate=_estimate(*_ends(loss)),
-        baseline=Baseline(
-            num_params=float(np.exp(baseline_n)),
-            num_tokens=float(np.exp(log_d(baseline_n))),
-            loss=None if baseline_loss is None else float(np.exp(baseline_loss.value[0])),
-        ),
-    )
-
-
-def _ends(spread: Spread) -> tuple[tuple[float, ...], ...]:
-    """(value,), and (low, high) of the whole, the statistical and the form interval, in logs."""
-    value, down, up, form = (float(a[0]) for a in (spread.value, spread.down, spread.up, spread.form))
-    return (
-        (value,),
-        (float(spread.low[0]), float(spread.high[0])),
-        (value - down, value + up),
-        (value - form, value + form),
-    )
-
-
-def _estimate(
-    value: tuple[float, ...], whole: tuple[float, ...], statistical: tuple[float, ...], form: tuple[float, ...]
-) -> Estimate:
-    def interval(ends: tuple[float, ...]) -> tuple[float, float]:
-        return float(np.exp(min(ends))), float(np.exp(max(ends)))
-
-    return Estimate(
-        value=float(np.exp(value[0])),
-        interval=interval(whole),
-        statistical_interval=interval(statistical),
-        form_interval=interval(form),
-    )

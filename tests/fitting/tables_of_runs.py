@@ -59,3 +59,47 @@ def read_published(name, condition=None, *, grouped=False, keep=lambda row: True
     n, d, loss, c = (np.array([float(r[k]) for r in rows]) for k in ("N", "D", "loss", "C"))
     c = np.where(c > 0, c, 6 * n * d)
     return make_table(n, d, loss, compute=c, compute_budget=group_budgets(c) if grouped else c)
+
+
+PORIAN = (
+    "rw/base/long/kaplan/kaplan/train",
+    "rw/base/long/kaplan/attention/train",
+    "rw/base/long/kaplan/standard/val",
+    "rw/base/short/kaplan/attention/train",
+    "rw/base/short/kaplan/standard/val",
+    "rw/base/short/chinchilla/attention/train",
+    "rw/base/short/chinchilla/standard/val",
+)
+CHINCHILLA_BUDGETS = np.array([6e18, 1e19, 3e19, 6e19, 1e20, 3e20, 6e20, 1e21, 3e21])
+
+
+def chinchilla_isoflop():
+    """The runs of Hoffmann et al.'s nine IsoFLOP budgets: within 25 % of one, others are left out."""
+    table = read_published("chinchilla_epoch.csv", keep=lambda row: row["excluded_by_source"] != "True")
+    distance = np.abs(np.log(table.compute)[:, None] - np.log(CHINCHILLA_BUDGETS))
+    keep = distance.min(axis=1) < np.log(1.25)
+    return make_table(
+        table.num_params[keep],
+        table.num_tokens[keep],
+        table.loss[keep],
+        compute=table.compute[keep],
+        compute_budget=CHINCHILLA_BUDGETS[np.argmin(distance, axis=1)][keep],
+    )
+
+
+def gemstones_isoflop(condition, num_budgets=8):
+    """Gemstones as IsoFLOP curves: each model's loss, interpolated in ln D, where it has spent the budget."""
+    table = read_published("gemstones.csv", condition)
+    shapes = np.unique(table.num_params)
+    low, high = np.quantile(table.compute, [0.1, 0.9])
+    rows = []
+    for budget in np.geomspace(low, high, num_budgets):
+        for n in shapes:
+            mine = table.num_params == n
+            d, loss = table.num_tokens[mine], table.loss[mine]
+            order = np.argsort(d)
+            tokens = budget / (6 * n)
+            if len(d) > 1 and d.min() <= tokens <= d.max():
+                rows.append((budget, n, tokens, np.interp(np.log(tokens), np.log(d[order]), loss[order])))
+    budget, n, d, loss = np.array(rows).T
+    return make_table(n, d, loss, compute=budget, compute_budget=budget)

@@ -1,0 +1,79 @@
+"""Which IsoFLOP curves have a minimum that can be believed, and are there enough of them?"""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from flops_fit.fitting.methods import Methods
+from flops_fit.records import Finding
+
+ENOUGH_BUDGETS = 5
+"""Three budgets gave the same N_opt and R^2 = 0 (research/requirements.md, F2)."""
+MIN_BUDGETS = 3
+FLAT = 4.0
+"""Ratio of the ends of a minimum's interval above which the valley is called flat."""
+
+
+def doubts_of_curves(methods: Methods) -> Iterator[Finding]:
+    """Yields findings about refused minima, flat valleys and too few budgets."""
+    if methods.columns.is_scattered:
+        yield Finding(
+            level="warning",
+            code="no_isoflop_curves",
+            message=(
+                f"The {len(methods.columns)} runs stand on {methods.columns.num_budgets} different budgets, so there "
+                "are no IsoFLOP curves and no minimum was observed."
+            ),
+            advice="The joint laws stand alone; what they say of N_opt cannot be tested on these runs.",
+        )
+        if methods.columns.num_budgets >= MIN_BUDGETS:
+            return
+    usable = sum(c.n_opt is not None for c in methods.curves)
+    if usable < ENOUGH_BUDGETS:
+        too_few = methods.columns.num_budgets < MIN_BUDGETS
+        yield Finding(
+            level="error" if too_few else "warning",
+            code="few_budgets",
+            message=(
+                f"{usable} of {len(methods.curves)} budgets have a believable minimum; an exponent needs "
+                f"{ENOUGH_BUDGETS}{', and none is taken from fewer than three budgets' if too_few else ''}."
+            ),
+            advice="Add budgets, or sizes around the minima that were refused.",
+        )
+    for code, word in (
+        ("optimum_at_edge", "beyond"),
+        ("negative_curvature", "bends"),
+        ("few_sizes", "only"),
+    ):
+        yield from _refused(methods, code, word)
+    flat = [c.compute_budget for c in methods.curves if c.n_opt is not None and c.n_opt.high / c.n_opt.low > FLAT]
+    if flat:
+        yield Finding(
+            level="warning",
+            code="flat_valley",
+            message=(
+                f"At {_list(flat)} FLOPs the curve is so flat against its noise that N_opt is known to a factor of "
+                f"{FLAT:g} at best."
+            ),
+            advice="Spread the sizes wider, or add seeds; the loss there hardly depends on N.",
+        )
+
+
+def _refused(methods: Methods, code: str, word: str) -> Iterator[Finding]:
+    curves = [c for c in methods.curves if c.reason is not None and word in c.reason]
+    if not curves:
+        return
+    level = "warning"
+    if code == "few_sizes" and len(curves) < len(methods.curves) / 2:
+        level = "info"
+    yield Finding(
+        level="warning" if level == "warning" else "info",
+        code=code,
+        message=f"At {_list([c.compute_budget for c in curves])} FLOPs: {curves[0].reason}.",
+        advice="No minimum is taken from these budgets. Add sizes there, on the side of the minimum.",
+    )
+
+
+def _list(budgets: list[float]) -> str:
+    named = ", ".join(f"{b:.3g}" for b in np.sort(budgets)[:6])
+    return named + (f" and {len(budgets) - 6} more" if len(budgets) > 6 else "")

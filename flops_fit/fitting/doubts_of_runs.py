@@ -1,0 +1,113 @@
+"""What is wrong with the runs themselves, before any law is fitted?"""
+
+from collections import Counter
+from collections.abc import Iterator
+
+import numpy as np
+
+from flops_fit.fitting.columns import Columns
+from flops_fit.records import Finding, RunTable
+
+SIX_TOLERANCE = 0.05
+BUDGET_TOLERANCE = 0.05
+WIDE_RANGE = 4.0
+SAME = 1e-3
+
+
+def doubts_of_runs(runs: RunTable, columns: Columns) -> Iterator[Finding]:
+    """Yields findings about columns that are constant, repeated, unequal or counted by another rule."""
+    yield from _constant_columns(columns)
+    yield from _learning_rate(runs)
+    yield from _epochs(runs)
+    yield from _flops(runs, columns)
+    yield from _excluded(runs)
+    if len(columns) < len(runs):
+        yield Finding(
+            level="info",
+            code="condensed",
+            message=f"{len(runs)} runs were averaged into {len(columns)} cells of budget, N and D.",
+            advice="Nothing to do: the fit weights each cell by its runs.",
+        )
+
+
+def _constant_columns(columns: Columns) -> Iterator[Finding]:
+    for name, column in (("N", columns.log_n), ("D", columns.log_d)):
+        if np.ptp(column) < SAME:
+            yield Finding(
+                level="error",
+                code=f"constant_{name.lower()}",
+                message=f"{name} is the same in all {len(columns)} runs, so its effect on the loss is unknown.",
+                advice="Train several sizes at several budgets: a law needs both N and D to vary.",
+            )
+
+
+def _learning_rate(runs: RunTable) -> Iterator[Finding]:
+    if runs.learning_rate is None:
+        return
+    rate = runs.learning_rate[np.isfinite(runs.learning_rate)]
+    spread = float(runs.num_params.max() / runs.num_params.min())
+    if len(rate) and np.ptp(np.log(rate)) < SAME and spread > WIDE_RANGE:
+        yield Finding(
+            level="warning",
+            code="constant_learning_rate",
+            message=f"All runs use the learning rate {rate[0]:.3g} while N spans a factor of {spread:.0f}.",
+            advice="The best rate falls with N; a fixed one favours some sizes and bends the law. Scale it with N.",
+        )
+
+
+def _epochs(runs: RunTable) -> Iterator[Finding]:
+    epochs = runs.epochs
+    if runs.unique_tokens is not None:
+        epochs = runs.num_tokens / runs.unique_tokens
+    often = sum("saw its data more than" in e.reason for e in runs.excluded)
+    if often:
+        yield Finding(
+            level="warning",
+            code="epochs_above_four",
+            message=f"{often} runs saw their data more than 4 times and are left out of the plain laws.",
+            advice="Use more data, or the data_constrained law, which values repeats.",
+        )
+    if epochs is not None and np.any(np.isfinite(epochs) & (epochs > 1.0)):
+        top = float(np.nanmax(epochs))
+        yield Finding(
+            level="warning",
+            code="repeated_data",
+            message=f"{int(np.nansum(epochs > 1.0))} runs saw some data more than once (up to {top:.1f} epochs).",
+            advice="Up to 4 epochs cost little (Muennighoff et al. 2023); larger runs need more unique data.",
+        )
+
+
+def _flops(runs: RunTable, columns: Columns) -> Iterator[Finding]:
+    ratio = runs.compute / (runs.num_params * runs.num_tokens)
+    low, middle, high = (float(v) for v in np.quantile(ratio, [0.0, 0.5, 1.0]))
+    if max(abs(low / 6 - 1), abs(high / 6 - 1)) > SIX_TOLERANCE:
+        yield Finding(
+            level="info",
+            code="flops_not_6nd",
+            message=f"C/(ND) is {low:.2f} to {high:.2f} (median {middle:.2f}), not 6.",
+            advice="The optimum is solved on these FLOPs. Compare with laws on 6ND only after conversion.",
+        )
+    off = np.abs(columns.log_c - columns.log_budgets[columns.budget])
+    if float(off.max()) > BUDGET_TOLERANCE:
+        yield Finding(
+            level="warning",
+            code="unequal_budget_flops",
+            message=(
+                f"{int((off > BUDGET_TOLERANCE).sum())} runs spent FLOPs up to {np.expm1(off.max()):.0%} away from "
+                "their budget."
+            ),
+            advice="Approach 2 treats a budget's runs as equal in FLOPs; the joint laws use what each run spent.",
+        )
+
+
+def _excluded(runs: RunTable) -> Iterator[Finding]:
+    reasons = Counter(e.reason for e in runs.excluded)
+    for reason, count in reasons.items():
+        code = "outliers" if "robust standard deviations" in reason else "runs_excluded"
+        first = ", ".join(e.source for e in runs.excluded if e.reason == reason)[:120]
+        yield Finding(
+            level="warning" if code == "outliers" else "info",
+            code=code,
+            message=f"{count} runs are left out ({first}): {reason}.",
+            advice="Look at these runs; the fit without exclusions is kept beside (laws_without_exclusions).",
+        )

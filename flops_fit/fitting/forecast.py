@@ -1,0 +1,114 @@
+"""How do a size and a loss with their spreads become a prediction, with its own doubts?"""
+
+import numpy as np
+
+from flops_fit.fitting.flops_function import FlopsFunction
+from flops_fit.fitting.prediction import Baseline, Estimate, Prediction
+from flops_fit.fitting.spread import Spread
+from flops_fit.records import Finding
+
+FAR = 10.0
+"""Beyond this many times the tested factor an extrapolation is a warning, not a remark."""
+
+
+def make_prediction(
+    *,
+    law: str,
+    compute: float,
+    level: float,
+    max_compute: float,
+    tested_factor: float,
+    size: Spread,
+    loss: Spread,
+    flops: FlopsFunction,
+    baseline_log_n: float,
+    baseline_log_loss: float | None,
+) -> Prediction:
+    """Turns logs into natural units; tokens follow from the size on the same budget.
+
+    Args:
+        law: Name of the method.
+        compute: C, FLOPs.
+        level: Of the intervals.
+        max_compute: Largest budget that was fitted.
+        tested_factor: Largest extrapolation that the roll-outs tested; 1 if none.
+        size: ln N_opt, of shape (1,).
+        loss: ln loss there, of shape (1,).
+        flops: FLOPs per token.
+        baseline_log_n: ln N of the rule D/N = 20.
+        baseline_log_loss: What the law expects there, if it can say.
+    """
+    log_c = float(np.log(compute))
+
+    def log_d(log_n: float) -> float:
+        return float(flops.log_tokens(np.asarray(log_c), np.asarray(log_n)))
+
+    ends = _ends(size)
+    factor = compute / max_compute
+    return Prediction(
+        compute=compute,
+        law=law,
+        level=level,
+        extrapolation_factor=factor,
+        num_params_estimate=_estimate(ends),
+        num_tokens_estimate=_estimate([tuple(log_d(v) for v in part) for part in ends]),
+        tokens_per_param_estimate=_estimate([tuple(log_d(v) - v for v in part) for part in ends]),
+        loss_estimate=_estimate(_ends(loss)),
+        baseline=Baseline(
+            num_params=float(np.exp(baseline_log_n)),
+            num_tokens=float(np.exp(log_d(baseline_log_n))),
+            loss=None if baseline_log_loss is None else float(np.exp(baseline_log_loss)),
+        ),
+        findings=(*_about_reach(factor, tested_factor), *_about_flops(flops, float(size.value[0]))),
+    )
+
+
+def _about_reach(factor: float, tested: float) -> tuple[Finding, ...]:
+    if factor <= max(tested, 1.0) * 1.001:
+        return ()
+    said = f"the roll-outs tested up to {tested:.1f} times" if tested > 1 else "no roll-out tested any extrapolation"
+    return (
+        Finding(
+            level="warning" if factor > FAR * max(tested, 1.0) else "info",
+            code="extrapolation",
+            message=f"This is {factor:.3g} times the largest fitted budget; {said}.",
+            advice="The interval grows with the distance. A run nearer to the target shrinks it most.",
+        ),
+    )
+
+
+def _about_flops(flops: FlopsFunction, log_n: float) -> tuple[Finding, ...]:
+    if flops.is_constant or float(flops.log_n[0]) <= log_n <= float(flops.log_n[-1]):
+        return ()
+    return (
+        Finding(
+            level="info",
+            code="flops_extrapolated",
+            message=(
+                f"FLOPs per token were counted for N from {np.exp(flops.log_n[0]):.3g} to "
+                f"{np.exp(flops.log_n[-1]):.3g}; at {np.exp(log_n):.3g} their ratio to 6N is extrapolated."
+            ),
+            advice="Count the FLOPs of the target model and compare.",
+        ),
+    )
+
+
+def _ends(spread: Spread) -> list[tuple[float, ...]]:
+    """(value,), and (low, high) of the whole, the statistical and the form interval, in logs."""
+    value, down, up, form = (float(a[0]) for a in (spread.value, spread.down, spread.up, spread.form))
+    return [
+        (value,),
+        (float(spread.low[0]), float(spread.high[0])),
+        (value - down, value + up),
+        (value - form, value + form),
+    ]
+
+
+def _estimate(parts: list[tuple[float, ...]]) -> Estimate:
+    natural = [tuple(float(np.exp(v)) for v in part) for part in parts]
+    return Estimate(
+        value=natural[0][0],
+        interval=(min(natural[1]), max(natural[1])),
+        statistical_interval=(min(natural[2]), max(natural[2])),
+        form_interval=(min(natural[3]), max(natural[3])),
+    )

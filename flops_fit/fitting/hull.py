@@ -1,0 +1,52 @@
+"""Which sizes lie on the lower envelope of all runs? Approach 1 of Hoffmann et al. 2022 (section 3.1).
+
+The lower convex hull of ln loss against ln C, as in Gemstones (arXiv:2502.06857), which one lucky run moves less
+than the running minimum. Only finished runs enter: a run whose schedule was set for more tokens is left out when
+the table says so (`selection.py`). Nothing is interpolated between sizes, so N_opt is quantised to the grid: it
+is there to compare with, and the roll-outs show what it is worth.
+"""
+
+import numpy as np
+
+from flops_fit.fitting.columns import Columns, IntArray, lower_hull
+from flops_fit.fitting.line_law import LineMethod, draw_line
+from flops_fit.fitting.options import FitOptions
+from flops_fit.fitting.outcomes import LawFit, refused_law
+from flops_fit.fitting.resampling import resample_weights
+from flops_fit.records import FloatArray
+
+MIN_CORNERS = 4
+MAX_REPLICATES = 100
+# Runs this far above the hull in log loss are on the hull of no resample.
+REACHABLE = 0.1
+
+
+def fit_approach1(
+    columns: Columns, options: FitOptions, rng: np.random.Generator, *, count: int
+) -> LineMethod | LawFit:
+    """Draws a line ln N over ln C through the corners of the lower hull, and through those of resamples."""
+    corners = lower_hull(columns.log_c, columns.log_loss)
+    if len(corners) < MIN_CORNERS or len(np.unique(np.round(columns.log_n[corners], 6))) < 3:
+        return refused_law(
+            "approach1",
+            f"the lower hull has {len(corners)} corners; {MIN_CORNERS} of three sizes are the least.",
+            len(columns),
+        )
+    grid = np.linspace(columns.log_c[corners[0]], columns.log_c[corners[-1]], 8)
+    rows = [_along(columns, corners, grid)]
+    edge = np.interp(columns.log_c, columns.log_c[corners], columns.log_loss[corners])
+    reachable = np.flatnonzero(columns.log_loss <= edge + REACHABLE)
+    for weights in resample_weights(columns, min(count, MAX_REPLICATES), rng):
+        drawn = reachable[weights[reachable] > 0]
+        if len(drawn) >= MIN_CORNERS:
+            rows.append(_along(columns, drawn[lower_hull(columns.log_c[drawn], columns.log_loss[drawn])], grid))
+    log_n, loss = (np.stack([row[i] for row in rows]) for i in (0, 1))
+    used = f"{len(corners)} corners of the lower hull"
+    return draw_line("approach1", columns, grid, log_n, loss, options.level, used)
+
+
+def _along(columns: Columns, corners: IntArray, grid: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Log N and loss along the hull at ln C of the grid, straight between corners."""
+    log_c = columns.log_c[corners]
+    log_loss = np.interp(grid, log_c, columns.log_loss[corners])
+    return np.interp(grid, log_c, columns.log_n[corners]), np.exp(log_loss)
