@@ -1,45 +1,7 @@
 """What several test modules share."""
 
-from pathlib import Path
-
 import pytest
-import torch
-from torch import nn
-
-REPO = Path(__file__).parents[1]
-
-
-class TinyLM(nn.Module):
-    """A one-layer language model over 16 symbols; a user's own class, without num_params()."""
-
-    def __init__(self, width: int, vocab_size: int = 16) -> None:
-        super().__init__()
-        self.embed = nn.Embedding(vocab_size, width)
-        self.mix = nn.Linear(width, width)
-        self.head = nn.Linear(width, vocab_size)
-
-    def forward(self, tokens_BT):
-        return self.head(torch.tanh(self.mix(self.embed(tokens_BT))))
-
-
-class ChainData(torch.utils.data.Dataset):
-    """Sequences of a noisy counter: the next symbol is the last plus one, nine times in ten."""
-
-    def __init__(self, size: int = 512, length: int = 16, seed: int = 0) -> None:
-        rng = torch.Generator().manual_seed(seed)
-        steps = (torch.rand(size, length + 1, generator=rng) < 0.9).long()
-        start = torch.randint(16, (size, 1), generator=rng)
-        self.tokens = (start + steps.cumsum(1)) % 16
-
-    def __len__(self) -> int:
-        return len(self.tokens)
-
-    def __getitem__(self, i):
-        return self.tokens[i, :-1], self.tokens[i, 1:]
-
-
-def sequence_loss(logits_BTV, targets_BT):
-    return nn.functional.cross_entropy(logits_BTV.flatten(0, 1), targets_BT.flatten())
+from support import ChainData, TinyLM, sequence_loss
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import tomllib
 import zipfile
 
 import pytest
-from conftest import REPO
+from support import REPO
 
 
 def test_the_top_level_holds_what_the_design_says():

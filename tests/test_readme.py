@@ -4,7 +4,7 @@ import re
 import shlex
 
 import pytest
-from conftest import REPO
+from support import REPO
 from typer.main import get_command
 
 from flops_fit.cli import app

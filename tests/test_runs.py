@@ -2,9 +2,9 @@ import json
 
 import numpy as np
 import pytest
-from conftest import REPO
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support import REPO
 
 from flops_fit.budgets import assign_budgets
 from flops_fit.errors import InputError
