@@ -138,7 +138,7 @@ def _accumulate(
                 loss = compute_loss(task, model, _moved(batch, world.device))
             part = loss * (count / total)
             # Distributed data parallel averages gradients over processes; a sum is wanted.
-            (part * world.size if world.size > 1 else part).backward()
+            (part * world.size if world.size > 1 else part).backward()  # type: ignore[no-untyped-call]
         loss_sum += part.detach()
     return loss_sum
 
