@@ -70,13 +70,13 @@ class StreamSource:
     @cached_property
     def tokens_per_sample(self) -> int:
         """Targets of the first sample, where they are a sequence; else 1."""
-        return _targets_of(self._first(1)[0])
+        return _targets_of(self.first(1)[0])
 
     @cached_property
     def fingerprint(self) -> str:
         """Of the first samples."""
         digest = hashlib.sha256()
-        for sample in self._first(FINGERPRINT_SAMPLES):
+        for sample in self.first(FINGERPRINT_SAMPLES):
             _digest(sample, digest)
         return digest.hexdigest()[:16]
 
@@ -102,7 +102,12 @@ class StreamSource:
             "Give more data, or lower the largest compute budget."
         )
 
-    def _first(self, count: int) -> list[Any]:
+    def first(self, count: int) -> list[Any]:
+        """Returns the first samples, not collated, fewer where there are fewer.
+
+        Raises:
+            ContractError: If there is none.
+        """
         samples = [s for s, _ in zip(iter(self.dataset), range(count), strict=False)]
         if not samples:
             raise ContractError("dataset: got an empty stream, expected at least one sample.")
@@ -156,12 +161,17 @@ def as_source(dataset: Any) -> SampleSource:
             "or a DataLoader."
         )
     if not (hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__")):
+        if iter(dataset) is dataset:
+            raise ContractError(
+                f"dataset: got a {type(dataset).__name__}, which can be read only once, and each run reads from the "
+                "start. Wrap it: an IterableDataset whose __iter__ makes it anew."
+            )
         source: SampleSource = StreamSource(dataset, collate)
     elif len(dataset) == 0:
         raise ContractError("dataset: got 0 samples, expected at least one.")
     else:
         source = MapSource(dataset, collate)
-    first = next(iter(dataset)) if source.num_samples is None else dataset[0]
+    first = source.first(1)[0] if isinstance(source, StreamSource) else dataset[0]
     if isinstance(first, Mapping) and any(isinstance(v, list) for v in first.values()):
         names = [k for k, v in first.items() if isinstance(v, list)]
         raise ContractError(
@@ -211,7 +221,8 @@ def _digest(sample: Any, digest: Any) -> None:
             _digest(part, digest)
     elif isinstance(sample, torch.Tensor):
         digest.update(
-            str(sample.dtype).encode() + sample.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes()
+            str(sample.dtype).encode()
+            + sample.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
         )
     elif isinstance(sample, np.ndarray):
         digest.update(sample.tobytes())
