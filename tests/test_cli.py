@@ -121,7 +121,7 @@ def test_predict_prints_the_json_of_the_design(runs_csv, call):
 def test_fit_answers_people_too(runs_csv, call):
     code, out, _ = call("fit", runs_csv)
     assert code == 0
-    assert "approach3" in out
+    assert "Approach 3" in out
 
 
 def test_report_writes_one_file(runs_csv, call, tmp_path):

@@ -9,6 +9,7 @@ from flops_fit.records import Finding
 
 FAR = 10.0
 """Beyond this many times the tested factor an extrapolation is a warning, not a remark."""
+LARGEST_LOG = 700.0
 
 
 def make_prediction(
@@ -105,7 +106,8 @@ def _ends(spread: Spread) -> list[tuple[float, ...]]:
 
 
 def _estimate(parts: list[tuple[float, ...]]) -> Estimate:
-    natural = [tuple(float(np.exp(v)) for v in part) for part in parts]
+    # An end that no float can hold says "anything"; it stays finite, because strict JSON has no infinity.
+    natural = [tuple(float(np.exp(np.clip(v, -LARGEST_LOG, LARGEST_LOG))) for v in part) for part in parts]
     return Estimate(
         value=natural[0][0],
         interval=(min(natural[1]), max(natural[1])),
