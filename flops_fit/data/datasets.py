@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader, default_collate
+from torch.utils.data import DataLoader, TensorDataset, default_collate
 
 from flops_fit.data.sources import SampleSource
 from flops_fit.errors import ContractError, DataExhausted
@@ -47,6 +47,12 @@ class MapSource:
 
     def batch(self, ids: NDArray[np.int64]) -> Any:
         """Collates the samples ``ids``."""
+        if isinstance(self.dataset, TensorDataset) and self.collate_fn is default_collate:
+            # One index per tensor instead of one per sample: what the default collation comes to, much faster.
+            index = torch.from_numpy(ids)
+            return tuple(tensor[index] for tensor in self.dataset.tensors)
+        if hasattr(self.dataset, "__getitems__"):
+            return self.collate_fn(self.dataset.__getitems__(ids.tolist()))
         return self.collate_fn([self.dataset[int(i)] for i in ids])
 
 
