@@ -51,6 +51,9 @@ MaxCompute = Annotated[float | None, typer.Option(help="Leave out runs above thi
 ExcludeBad = Annotated[
     bool, typer.Option("--exclude-bad-rows", help="List bad rows as excluded instead of refusing the file.")
 ]
+FitOverrides = Annotated[
+    list[str] | None, typer.Argument(help="Options of the fit, key=value, such as huber_delta=1e-4 law=approach3.")
+]
 ConfigDir = Annotated[Path | None, typer.Option(help="A folder of your own configuration groups.")]
 
 
@@ -68,7 +71,7 @@ def run(overrides: Overrides = None, as_json: AsJson = False, config_dir: Config
     announce(store)
     train_into(store, task, config.train, progress=Progress(store))
     if is_main_process():
-        _conclude(store, config.fit, as_json)
+        _conclude(store, as_json)
     _exit_for(store)
 
 
@@ -147,6 +150,7 @@ def status(directory: Annotated[Path, typer.Argument(help="A sweep's folder.")],
 @app.command()
 def fit(
     source: Source,
+    overrides: FitOverrides = None,
     condition: Condition = None,
     max_compute: MaxCompute = None,
     exclude_bad_rows: ExcludeBad = False,
@@ -155,7 +159,7 @@ def fit(
     """Fit scaling laws to a sweep or to anyone's table of runs."""
     from flops_fit.reporting import format_summary
 
-    result = _load(source, condition, max_compute, exclude_bad_rows)
+    result = _load(source, overrides, condition, max_compute, exclude_bad_rows)
     _write_fit(result)
     if as_json:
         print_json(result.laws.to_plain())
@@ -166,6 +170,7 @@ def fit(
 @app.command()
 def predict(
     source: Source,
+    overrides: FitOverrides = None,
     compute: Annotated[float, typer.Option(help="Training FLOPs of the model to plan for, such as 1e21.")],
     law: Annotated[str | None, typer.Option(help="Method to use instead of the recommended one.")] = None,
     condition: Condition = None,
@@ -176,7 +181,7 @@ def predict(
     """Predict the compute-optimal size, tokens and loss at one budget."""
     from flops_fit.reporting import format_summary
 
-    result = _load(source, condition, max_compute, exclude_bad_rows)
+    result = _load(source, overrides, condition, max_compute, exclude_bad_rows)
     prediction = result.predict(compute, law=law)
     if as_json:
         print_json(prediction.to_plain())
@@ -187,6 +192,7 @@ def predict(
 @app.command()
 def report(
     source: Source,
+    overrides: FitOverrides = None,
     out: Annotated[Path | None, typer.Option(help="HTML file; by default DIR/report/index.html.")] = None,
     condition: Condition = None,
     max_compute: MaxCompute = None,
@@ -194,7 +200,7 @@ def report(
     as_json: AsJson = False,
 ) -> None:
     """Write the evidence as one HTML file."""
-    result = _load(source, condition, max_compute, exclude_bad_rows)
+    result = _load(source, overrides, condition, max_compute, exclude_bad_rows)
     path = result.report(out if out or source.is_dir() else Path("report.html"))
     print_json({"report": str(path)}) if as_json else print(path)
 
@@ -242,11 +248,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         fail("interrupted; what finished is kept. Run the same command again to go on.", INTERRUPTED)
 
 
-def _conclude(store: "Store", options: Any, as_json: bool) -> None:
+def _conclude(store: "Store", as_json: bool) -> None:
     from flops_fit.reporting import format_summary
     from flops_fit.result import load_result
 
-    result = load_result(store.root, options=options)
+    result = load_result(store.root)
     target = 10 * max(store.plan.compute_budgets)
     prediction = result.predict(target)
     _write_fit(result)
@@ -267,10 +273,22 @@ def _conclude(store: "Store", options: Any, as_json: bool) -> None:
     print(f"\nreport: {path}")
 
 
-def _load(source: Path, condition: str | None, max_compute: float | None, exclude_bad_rows: bool) -> "Result":
+def _load(
+    source: Path,
+    overrides: list[str] | None,
+    condition: str | None,
+    max_compute: float | None,
+    exclude_bad_rows: bool,
+) -> "Result":
     from flops_fit.result import load_result
 
-    return load_result(source, condition=condition, max_compute=max_compute, exclude_bad_rows=exclude_bad_rows)
+    return load_result(
+        source,
+        overrides=overrides or (),
+        condition=condition,
+        max_compute=max_compute,
+        exclude_bad_rows=exclude_bad_rows,
+    )
 
 
 def _write_fit(result: "Result") -> None:

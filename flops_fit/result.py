@@ -5,11 +5,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from flops_fit.errors import ConfigError
 from flops_fit.fitting import FitOptions, Prediction, ScalingLaws, fit
 from flops_fit.records import Finding, RunResult, RunTable, SweepPlan
 from flops_fit.reporting import chinchilla_table, save_figures, summary_html, write_report
 from flops_fit.runs import read_runs, select_runs
-from flops_fit.store import open_store
+from flops_fit.schema import build
+from flops_fit.store import Store, open_store, plan_hash
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -86,22 +91,66 @@ def load_runs(
     return read_runs(path, condition=condition, max_compute=max_compute, exclude_bad_rows=exclude_bad_rows)
 
 
-def load_result(path: str | Path, *, options: FitOptions | None = None, **selection: Any) -> Result:
-    """Fits the runs found at ``path`` (see `load_runs` for ``selection``)."""
+def load_result(
+    path: str | Path, *, options: FitOptions | None = None, overrides: Sequence[str] = (), **selection: Any
+) -> Result:
+    """Fits the runs found at ``path``.
+
+    Args:
+        path: A sweep's folder or a file of runs.
+        options: Of the fit; None for those of the folder's ``config.yaml``, or the defaults.
+        overrides: ``key=value`` on top of them, such as ``huber_delta=1e-4``.
+        selection: As in `load_runs`.
+
+    Raises:
+        ConfigError: If an override names no option or gives it a wrong value.
+        InputError: If the path cannot be read as runs.
+        FitError: If the runs support no fit at all.
+    """
     path = Path(path)
     runs = load_runs(path, **selection)
-    laws = fit(runs, options=options or FitOptions())
+    if options is None:
+        options = _fit_options(path / "config.yaml", overrides)
+    laws = fit(runs, options=options)
+    stated = {key: value for key, value in selection.items() if value not in (None, False)}
+    if overrides:
+        stated["fit options"] = " ".join(overrides)
     if not path.is_dir():
-        return Result(laws=laws, provenance={"runs file": path.name, **_stated(selection)})
+        return Result(laws=laws, provenance={"runs file": path.name, **stated})
     store = open_store(path)
     return Result(
         laws=laws,
         plan=store.plan,
         run_results=store.results(),
         output_dir=store.root,
-        provenance=_stated(selection),
+        provenance={**_origin(store), **stated},
     )
 
 
-def _stated(selection: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in selection.items() if value not in (None, False)}
+def _fit_options(config: Path, overrides: Sequence[str]) -> FitOptions:
+    """The ``fit`` group of a sweep's configuration with overrides on top; no other group is looked at."""
+    wrong = [o for o in overrides if "=" not in o]
+    if wrong:
+        raise ConfigError(f"got {wrong[0]!r}, expected key=value, such as huber_delta=1e-4.")
+    try:
+        saved = OmegaConf.load(config) if config.is_file() else OmegaConf.create()
+        given = OmegaConf.from_dotlist([o.removeprefix("fit.") for o in overrides])
+        assert isinstance(saved, DictConfig)
+        values = OmegaConf.to_container(OmegaConf.merge(saved.get("fit") or {}, given), resolve=True)
+    except (OmegaConfBaseException, ValueError) as error:
+        raise ConfigError(f"the options of the fit are not readable: {error}") from error
+    assert isinstance(values, dict)
+    return build(FitOptions, {str(key): value for key, value in values.items()}, path="fit")
+
+
+def _origin(store: Store) -> dict[str, Any]:
+    plan = store.plan
+    return {
+        "plan": plan_hash(plan),
+        "task": plan.task_name,
+        "task fingerprint": plan.task_fingerprint,
+        "model": f"{plan.model_cls_name}({plan.size_param}=..., {', '.join(f'{k}={v}' for k, v in plan.model_kwargs.items())})",
+        "N": "all parameters, shared ones once",
+        "D": f"training {plan.data_unit}, as seen",
+        "C": f"budgets planned with FLOPs counted as {plan.flops_convention}; spent FLOPs as measured on the model",
+    }

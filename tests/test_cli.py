@@ -118,6 +118,22 @@ def test_predict_prints_the_json_of_the_design(runs_csv, call):
     assert low < predicted["num_params"] < high
 
 
+def test_options_of_the_fit_are_given_as_key_value(runs_csv, call):
+    code, out, _ = call("fit", runs_csv, "law=approach3", "fit.level=0.8", "--json")
+    assert code == 0
+    assert json.loads(out)["recommended"] == "approach3"
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [("huber_dleta=1", "huber_delta"), ("level=2", "level"), ("level", "key=value"), ("law=approach9", "approach3")],
+)
+def test_a_wrong_option_of_the_fit_is_refused(runs_csv, call, option, words):
+    code, _, err = call("fit", runs_csv, option)
+    assert code == 2
+    assert words in err
+
+
 def test_fit_answers_people_too(runs_csv, call):
     code, out, _ = call("fit", runs_csv)
     assert code == 0
