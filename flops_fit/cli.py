@@ -170,8 +170,8 @@ def fit(
 @app.command()
 def predict(
     source: Source,
-    overrides: FitOverrides = None,
     compute: Annotated[float, typer.Option(help="Training FLOPs of the model to plan for, such as 1e21.")],
+    overrides: FitOverrides = None,
     law: Annotated[str | None, typer.Option(help="Method to use instead of the recommended one.")] = None,
     condition: Condition = None,
     max_compute: MaxCompute = None,
@@ -273,22 +273,11 @@ def _conclude(store: "Store", as_json: bool) -> None:
     print(f"\nreport: {path}")
 
 
-def _load(
-    source: Path,
-    overrides: list[str] | None,
-    condition: str | None,
-    max_compute: float | None,
-    exclude_bad_rows: bool,
-) -> "Result":
+def _load(source: Path, overrides: list[str] | None, *selection: Any) -> "Result":
     from flops_fit.result import load_result
 
-    return load_result(
-        source,
-        overrides=overrides or (),
-        condition=condition,
-        max_compute=max_compute,
-        exclude_bad_rows=exclude_bad_rows,
-    )
+    names = ("condition", "max_compute", "exclude_bad_rows")
+    return load_result(source, overrides=overrides or (), **dict(zip(names, selection, strict=True)))
 
 
 def _write_fit(result: "Result") -> None:

@@ -145,11 +145,12 @@ def _fit_options(config: Path, overrides: Sequence[str]) -> FitOptions:
 
 def _origin(store: Store) -> dict[str, Any]:
     plan = store.plan
+    settings = ", ".join([f"{plan.size_param}=...", *(f"{k}={v}" for k, v in plan.model_kwargs.items())])
     return {
         "plan": plan_hash(plan),
         "task": plan.task_name,
         "task fingerprint": plan.task_fingerprint,
-        "model": f"{plan.model_cls_name}({plan.size_param}=..., {', '.join(f'{k}={v}' for k, v in plan.model_kwargs.items())})",
+        "model": f"{plan.model_cls_name}({settings})",
         "N": "all parameters, shared ones once",
         "D": f"training {plan.data_unit}, as seen",
         "C": f"budgets planned with FLOPs counted as {plan.flops_convention}; spent FLOPs as measured on the model",
