@@ -10,7 +10,7 @@ from flops_fit.records import Finding
 ENOUGH_BUDGETS = 5
 """Three budgets gave the same N_opt and R^2 = 0 (research/requirements.md, F2)."""
 MIN_BUDGETS = 3
-FLAT = 4.0
+FLAT = 3.0
 """Ratio of the ends of a minimum's interval above which the valley is called flat."""
 
 

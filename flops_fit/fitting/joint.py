@@ -10,7 +10,7 @@ Source: the law is Hoffmann et al. 2022 (arXiv:2203.15556) eq. 2; the objective 
 averaged (Besiroglu et al. 2024, arXiv:2404.10102, on the early stop that averaging caused).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -115,6 +115,13 @@ def joint_value(problem: JointProblem, weights: FloatArray, theta: FloatArray) -
 def joint_gradient(problem: JointProblem, weights: FloatArray, theta: FloatArray) -> FloatArray:
     """Its exact gradient, shape (S, 5)."""
     return _evaluate(problem, weights, theta).gradient
+
+
+def joint_information(problem: JointProblem, weights: FloatArray, theta: FloatArray) -> FloatArray:
+    """J' W J of the log loss, scaled to a unit diagonal, shape (S, 5, 5): what the runs can tell apart."""
+    information = _evaluate(replace(problem, objective="squared_log"), weights, theta).majorizer
+    scale = np.sqrt(np.einsum("sii->si", information)) + 1e-300
+    return np.asarray(information / (scale[:, :, None] * scale[:, None, :]))
 
 
 def _fit_block(problem: JointProblem, weights: FloatArray, keep: int, tolerance: float) -> JointFits:

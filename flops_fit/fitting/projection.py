@@ -91,7 +91,8 @@ def _non_negative_solution(
         Terms of shape (3, R, alpha, beta) and the sum of squares, shape (R, alpha, beta).
     """
     # E is eliminated first: centred sums are better conditioned than the 3 x 3 determinant.
-    vpp, vqq, vpq = spp - sp * sp / s1, sqq - sq * sq / s1, spq - sp * sq / s1
+    vpp, vqq = np.maximum(spp - sp * sp / s1, 1e-12 * spp), np.maximum(sqq - sq * sq / s1, 1e-12 * sqq)
+    vpq = spq - sp * sq / s1
     vlp, vlq, vll = slp - sl * sp / s1, slq - sl * sq / s1, sll - sl * sl / s1
     det = np.maximum(vpp * vqq - vpq * vpq, 1e-10 * vpp * vqq) + 1e-300
     amp_a, amp_b = (vlp * vqq - vlq * vpq) / det, (vlq * vpp - vlp * vpq) / det

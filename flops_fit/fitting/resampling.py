@@ -12,9 +12,11 @@ import numpy as np
 from flops_fit.fitting.columns import Columns, IntArray
 from flops_fit.records import FloatArray
 
+MIN_STRATUM = 4
+
 
 def resample_weights(columns: Columns, count: int, rng: np.random.Generator) -> FloatArray:
-    """Draws bootstrap multiplicities: by budget, or by group where runs share groups.
+    """Draws bootstrap multiplicities: by budget (small ones merged), or by group where runs share groups.
 
     Returns:
         Weights of shape (count, n) whose rows sum to the number of runs, or nearly.
@@ -25,10 +27,24 @@ def resample_weights(columns: Columns, count: int, rng: np.random.Generator) -> 
         weights = draws[:, columns.group] * columns.weight
         return np.asarray(weights * (columns.weight.sum() / weights.sum(1, keepdims=True)))
     weights = np.zeros((count, len(columns)))
-    for index in range(columns.num_budgets):
-        rows = np.flatnonzero(columns.budget == index)
+    for rows in _strata(columns):
         weights[:, rows] = rng.multinomial(len(rows), np.full(len(rows), 1 / len(rows)), size=count)
     return np.asarray(weights * columns.weight)
+
+
+def _strata(columns: Columns) -> list[IntArray]:
+    """Rows of each budget, small neighbouring budgets together: a stratum of one run would never vary."""
+    strata: list[IntArray] = []
+    gathered: list[IntArray] = []
+    for index in range(columns.num_budgets):
+        gathered.append(np.flatnonzero(columns.budget == index))
+        if sum(map(len, gathered)) >= MIN_STRATUM:
+            strata.append(np.concatenate(gathered))
+            gathered = []
+    if gathered:
+        last = [strata.pop()] if strata else []
+        strata.append(np.concatenate([*last, *gathered]))
+    return strata
 
 
 def draw_noise(columns: Columns, sd: float, correlation: float, count: int, rng: np.random.Generator) -> FloatArray:
