@@ -2,6 +2,7 @@ import json
 
 import numpy as np
 import pytest
+from support import ChainData
 from torch import nn
 
 import flops_fit
@@ -133,6 +134,14 @@ def test_resume_false_refuses_to_mix_with_old_results(mocked):
 def test_a_budget_too_small_for_any_size_is_refused(mocked):
     with pytest.raises(PlanError, match="no model size fits"):
         mocked(compute_budgets=[10.0])
+
+
+def test_a_data_set_too_small_for_one_batch_is_refused(tiny_lm, sequence_loss_fn, tmp_path):
+    with pytest.raises(PlanError, match="in one step, and the data holds"):
+        flops_fit.find_optimal(
+            tiny_lm, "width", None, ChainData(4), sequence_loss_fn, BUDGETS, sweep=GRID, output_dir=tmp_path / "out"
+        )
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_model_that_raises_is_recorded_and_the_sweep_goes_on(tmp_path, tiny_lm, chain_data, sequence_loss_fn):

@@ -67,4 +67,10 @@ def _too_many_epochs(cell: Cell, limits: Limits) -> str | None:
     return None
 
 
-RULES = (_too_little_data, _too_much_data, _too_few_steps, _too_many_epochs)
+def _step_larger_than_data(cell: Cell, limits: Limits) -> str | None:
+    if cell.unique_tokens is not None and cell.recipe.batch_tokens > cell.unique_tokens:
+        return f"takes {cell.recipe.batch_tokens} tokens in one step, and the data holds {cell.unique_tokens}"
+    return None
+
+
+RULES = (_too_little_data, _too_much_data, _too_few_steps, _too_many_epochs, _step_larger_than_data)

@@ -111,9 +111,7 @@ def plan_isoflop(
     """
     budgets = tuple(sorted(set(settings.compute_budgets)))
     if not budgets:
-        raise PlanError(
-            "compute_budgets: got none, expected at least one (5 or more for a fit), such as [1e17, 1e18]."
-        )
+        raise PlanError("compute_budgets: got none, expected at least one (5 or more for a fit), such as [1e17, 1e18].")
     experiments: list[Experiment] = []
     turned_down: list[Rejection] = list(rejected)
     for budget in budgets:
@@ -173,9 +171,7 @@ def _feasible_cells(
         if reason is None:
             feasible.append((probe, tokens))
         else:
-            rejected.append(
-                Rejection(size_param_value=probe.size_param_value, reason=reason, compute_budget=budget)
-            )
+            rejected.append(Rejection(size_param_value=probe.size_param_value, reason=reason, compute_budget=budget))
     return feasible, rejected
 
 

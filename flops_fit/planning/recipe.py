@@ -48,9 +48,7 @@ class RecipeRule:
             if getattr(self, name) <= 0:
                 raise ConfigError(f"recipe.{name}: got {getattr(self, name)}, expected a positive number.")
         if not 0 < self.decay_fraction <= 1:
-            raise ConfigError(
-                f"recipe.decay_fraction: got {self.decay_fraction}, expected 0 < fraction <= 1."
-            )
+            raise ConfigError(f"recipe.decay_fraction: got {self.decay_fraction}, expected 0 < fraction <= 1.")
         if self.max_batch_samples < self.min_batch_samples:
             raise ConfigError(
                 f"recipe.max_batch_samples: got {self.max_batch_samples}, expected at least "
