@@ -220,14 +220,14 @@ def doctor(as_json: AsJson = False) -> None:
 @config_app.command("show")
 def config_show(overrides: Overrides = None, as_json: AsJson = False, config_dir: ConfigDir = None) -> None:
     """Print the composed configuration with every default."""
-    import yaml
+    from omegaconf import OmegaConf
 
     from flops_fit.config import load_config
     from flops_fit.schema import to_plain
 
     config, _ = load_config(overrides or (), config_dir=config_dir)
     plain = to_plain(config)
-    print_json(plain) if as_json else print(yaml.safe_dump(plain, sort_keys=False), end="")
+    print_json(plain) if as_json else print(OmegaConf.to_yaml(OmegaConf.create(plain)), end="")
 
 
 def main(argv: Sequence[str] | None = None) -> None:

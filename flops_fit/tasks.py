@@ -222,16 +222,18 @@ def _probe(task: Task, size: int, measure: bool) -> ModelProbe:
         model = create_model(task, size)
     counted = sum(p.numel() for p in model.parameters())
     num_params = counted
-    if hasattr(model, "num_params"):
-        num_params = model.num_params()
+    own_count = getattr(model, "num_params", None)
+    if callable(own_count):
+        num_params = own_count()
         if not isinstance(num_params, int) or num_params <= 0:
             raise ContractError(
                 f"{task.model_cls_name}.num_params() returned {num_params!r}, expected a positive int "
                 f"(the {task.size_param}={size} instance holds {counted} parameters)."
             )
     flops: float | None = None
-    if hasattr(model, "flops_per_token"):
-        flops = float(model.flops_per_token())
+    own_flops = getattr(model, "flops_per_token", None)
+    if callable(own_flops):
+        flops = float(own_flops())
     elif measure and task.train_data is not None:
         flops = measure_flops_per_token(
             lambda: create_model(task, size),
