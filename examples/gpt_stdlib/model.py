@@ -96,7 +96,9 @@ class GPT(nn.Module):
 
     def forward(self, tokens_BT: Tensor) -> Tensor:
         device = tokens_BT.device.type
-        fast = torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) == torch.bfloat16
+        # The meta device, on which FLOPs are counted, has no autocast and raises when asked for it.
+        known = torch.amp.is_autocast_available(device)
+        fast = known and torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) == torch.bfloat16
         if not fast:
             return self._logits(tokens_BT, self.head.weight.dtype)
         with torch.autocast(device, enabled=False):
