@@ -4,8 +4,8 @@ import logging
 
 import numpy as np
 import pytest
-
 from flops_fit.examples.gpt_stdlib.task import build_task, read_texts, split_by_file
+
 from flops_fit.tasks import probe_sizes
 
 
