@@ -4,16 +4,19 @@ import contextlib
 import os
 import platform
 import sys
-from collections.abc import Iterator
+import traceback
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn, TypeVar
 
 import torch
 import torch.distributed as dist
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedType
 from torch import nn
 
-from flops_fit.errors import LaunchError
+from flops_fit.errors import LaunchError, ModelFailed
+
+T = TypeVar("T")
 
 WORKING_COMMANDS = (
     "Start with `torchrun --nproc_per_node N -m flops_fit ...` or "
@@ -26,6 +29,8 @@ class World:
     """The processes that train one run together."""
 
     accelerator: Accelerator
+    host_group: Any = None
+    """Talks between the hosts, so that no GPU has to be waited for; None is the default group."""
 
     @property
     def size(self) -> int:
@@ -47,12 +52,22 @@ class World:
         """Where this process computes."""
         return torch.device(self.accelerator.device)
 
+    @property
+    def processes_per_host(self) -> int:
+        """How many of the processes share this machine's memory; on a GPU each has its own."""
+        return 1 if self.device.type != "cpu" else int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
     def prepare(self, model: nn.Module) -> nn.Module:
         """Moves a model to the device and wraps it for several processes."""
         if self.size == 1:
             return model.to(self.device)
         prepared: nn.Module = self.accelerator.prepare_model(model)
         return prepared
+
+    @property
+    def is_sharded(self) -> bool:
+        """Whether each process holds a part of the model (FSDP)."""
+        return bool(self.accelerator.distributed_type == DistributedType.FSDP)
 
     def sum(self, values: torch.Tensor) -> torch.Tensor:
         """Adds a tensor over all processes; every one must call it."""
@@ -67,6 +82,47 @@ class World:
         box = [value]
         dist.broadcast_object_list(box, src=0)
         return box[0]
+
+    def gather(self, value: Any) -> list[Any]:
+        """Returns every process' value, on every process."""
+        if self.size == 1:
+            return [value]
+        values: list[Any] = [None] * self.size
+        dist.all_gather_object(values, value)
+        return values
+
+    def exchange(self, count: float, wish: bool, problem: Exception | None) -> tuple[float, bool]:
+        """Returns the sum of all counts and the main process' wish; what raised on one process raises on all.
+
+        Raises:
+            ModelFailed: If any process has a problem.
+            torch.OutOfMemoryError: If any process has run out of memory.
+        """
+        values = torch.tensor([count, wish and self.is_main, problem is not None], dtype=torch.float64)
+        if self.size > 1:
+            dist.all_reduce(values, group=self.host_group)
+        total, wished, problems = values.tolist()
+        if problems:
+            self._raise_everywhere(problem)
+        return total, wished > 0
+
+    def together(self, act: Callable[[], T]) -> T:
+        """Returns what ``act`` does here; what it raises on one process is raised on all."""
+        if self.size == 1:
+            return act()
+        problem = None
+        try:
+            value = act()
+        except Exception as error:
+            problem = error
+        self.exchange(0, False, problem)
+        return value
+
+    def _raise_everywhere(self, problem: Exception | None) -> NoReturn:
+        report = None if problem is None else "".join(traceback.format_exception(problem))
+        reports, out_of_memory = zip(*self.gather((report, isinstance(problem, torch.OutOfMemoryError))), strict=True)
+        text = "\n".join(f"process {i} raised:\n{r}" for i, r in enumerate(reports) if r)
+        raise (torch.OutOfMemoryError if any(out_of_memory) else ModelFailed)(text) from problem
 
 
 @contextlib.contextmanager
@@ -89,12 +145,18 @@ def open_world() -> Iterator[World]:
             f"the launcher announced WORLD_SIZE={announced} and Accelerate sees {accelerator.num_processes} "
             f"processes. {WORKING_COMMANDS}"
         )
-    world = World(accelerator)
+    world = World(accelerator, _host_group())
     yield world
     if world.size > 1:
         # Without the barrier a process can end while another still talks to it, and gloo aborts.
         dist.barrier()
         accelerator.end_training()
+
+
+def _host_group() -> Any:
+    if dist.is_initialized() and "gloo" not in dist.get_backend():
+        return dist.new_group(backend="gloo")
+    return None
 
 
 def describe_machine() -> dict[str, Any]:

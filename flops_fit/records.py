@@ -145,6 +145,8 @@ class RunResult:
     flops_spent: float
     """Counted: measured FLOPs per token (the plan's where not measured) times ``tokens_seen``."""
     wall_seconds: float
+    flops_spent_causal: float | None = None
+    """The same without what causal attention skips; None if not measured."""
     reason: str | None = None
     """Why it did not complete."""
     epochs: float | None = None

@@ -1,12 +1,15 @@
 """How does a run survive a kill at any moment?
 
-A checkpoint is a folder, written aside with a manifest of sizes and hashes and then renamed; a folder that does not
-match its manifest does not count. Tensors are safetensors, the rest is JSON; nothing is pickled.
+A checkpoint is a folder, written aside and synced, with a manifest of hashes, and then renamed; a folder that does
+not match its manifest does not count. Tensors are safetensors, the rest is JSON; nothing is pickled.
 """
 
 import hashlib
 import json
+import os
 import shutil
+import uuid
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,67 +18,118 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from flops_fit.files import storage_errors
+from flops_fit.launching import World
+
+# A half-written folder this old is of a process that was killed, not of another one that writes now.
+ABANDONED_SECONDS = 3600
+FILES = ("tensors.safetensors", "state.json")
 
 
 def save_checkpoint(
     folder: Path,
-    step: int,
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     state: dict[str, Any],
     *,
+    losses: Sequence[float],
     keep: int,
 ) -> None:
     """Saves a run between two steps, then removes all but the ``keep`` newest checkpoints.
 
     Args:
         folder: Holds the checkpoints of one run.
-        step: Optimizer steps done.
         model: Not wrapped.
         optimizer: Its state is saved with it.
-        state: Anything else to come back, JSON-ready.
+        state: Anything else to come back, JSON-ready; ``step`` is the number of steps done.
+        losses: Training loss of each step done.
         keep: How many to leave.
     """
-    final = folder / f"step-{step:08d}"
+    final = folder / f"step-{state['step']:08d}"
     if final.exists():
         return
-    aside = folder / f".step-{step:08d}"
+    aside = folder / f".{final.name}.{uuid.uuid4().hex}"
     with storage_errors(folder):
-        shutil.rmtree(aside, ignore_errors=True)
-        aside.mkdir(parents=True)
-        tensors = {f"model.{k}": v.detach().contiguous().clone() for k, v in model.state_dict().items()}
-        for index, values in optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{index}.{k}": v.detach().contiguous().clone() for k, v in values.items()}
-        save_file(tensors, aside / "tensors.safetensors")
-        (aside / "state.json").write_text(json.dumps({"step": step, **state}))
-        (aside / "manifest.json").write_text(json.dumps(_manifest(aside)))
-        aside.rename(final)
-        for old in sorted(folder.glob("step-*"))[:-keep]:
-            shutil.rmtree(old)
+        try:
+            aside.mkdir(parents=True)
+            tensors = {f"model.{k}": _plain(v) for k, v in model.state_dict().items()}
+            for index, values in optimizer.state_dict()["state"].items():
+                tensors |= {f"optimizer.{index}.{k}": _plain(v) for k, v in values.items()}
+            save_file(tensors | {"losses": torch.tensor(losses, dtype=torch.float64)}, aside / FILES[0])
+            (aside / FILES[1]).write_text(json.dumps(state))
+            (aside / "manifest.json").write_text(json.dumps(_manifest(aside)))
+            for path in (*aside.iterdir(), aside):
+                _sync(path)
+            if not final.exists():
+                aside.rename(final)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+        _sync(folder)
+        now = final.stat().st_mtime
+        left_behind = [p for p in folder.glob(".step-*") if now - p.stat().st_mtime > ABANDONED_SECONDS]
+        for old in (*left_behind, *sorted(folder.glob("step-*"))[:-keep]):
+            shutil.rmtree(old, ignore_errors=True)
 
 
-def load_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any] | None:
-    """Loads the newest checkpoint that is whole; returns its state, or None if there is none."""
+def load_checkpoint(
+    folder: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    *,
+    world: World,
+    last_step: int | None = None,
+    engine: dict[str, Any] | None = None,
+) -> dict[str, Any] | None:
+    """Loads the newest checkpoint that is whole; the main process says which one that is.
+
+    Args:
+        folder: Holds the checkpoints.
+        model: Not wrapped.
+        optimizer: Of the model.
+        world: All processes call this.
+        last_step: Only checkpoints of up to so many steps.
+        engine: Only checkpoints of this ``state["engine"]``.
+
+    Returns:
+        The saved state with its ``losses``, or None if there is none.
+    """
+    found = _newest(folder, last_step, engine) if world.is_main else None
+    name = world.agree(None if found is None else found.name)
+    return None if name is None else world.together(lambda: _load(folder / name, model, optimizer))
+
+
+def _newest(folder: Path, last_step: int | None, engine: dict[str, Any] | None) -> Path | None:
     for path in sorted(folder.glob("step-*"), reverse=True):
-        if not _is_whole(path):
-            continue
-        tensors = load_file(path / "tensors.safetensors")
-        model.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model.")})
-        saved = optimizer.state_dict()
-        saved["state"] = {}
-        for name, tensor in tensors.items():
-            if name.startswith("optimizer."):
-                _, index, key = name.split(".", 2)
-                saved["state"].setdefault(int(index), {})[key] = tensor
-        optimizer.load_state_dict(saved)
-        state: dict[str, Any] = json.loads((path / "state.json").read_text())
-        return state
+        if (last_step is None or int(path.name[5:]) <= last_step) and _is_whole(path):
+            saved = json.loads((path / FILES[1]).read_text())
+            if engine is None or saved["engine"] == engine:
+                return path
     return None
 
 
+def _load(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    tensors = load_file(path / FILES[0])
+    model.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model.")})
+    saved = optimizer.state_dict()
+    saved["state"] = {}
+    for name, tensor in tensors.items():
+        if name.startswith("optimizer."):
+            _, index, key = name.split(".", 2)
+            saved["state"].setdefault(int(index), {})[key] = tensor
+    optimizer.load_state_dict(saved)
+    return {**json.loads((path / FILES[1]).read_text()), "losses": tensors["losses"].tolist()}
+
+
+def _plain(tensor: torch.Tensor) -> torch.Tensor:
+    """A copy of its own memory: safetensors refuses shared and strided tensors."""
+    return tensor.detach().cpu().contiguous().clone()
+
+
 def _manifest(folder: Path) -> dict[str, str]:
-    names = ("tensors.safetensors", "state.json")
-    return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names}
+    found = {}
+    for name in FILES:
+        with (folder / name).open("rb") as file:
+            found[name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return found
 
 
 def _is_whole(folder: Path) -> bool:
@@ -83,3 +137,11 @@ def _is_whole(folder: Path) -> bool:
         return bool(json.loads((folder / "manifest.json").read_text()) == _manifest(folder))
     except (OSError, ValueError):
         return False
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

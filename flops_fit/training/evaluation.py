@@ -4,42 +4,59 @@ import math
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
-from torch.utils._pytree import tree_map
 
 from flops_fit.launching import World
 from flops_fit.tasks import Task, compute_loss, count_targets
+from flops_fit.training.feeding import moved
 
 CHUNK = 32
 STREAM_SAMPLES = 1024
 
 
-def held_out_loss(task: Task, model: nn.Module, world: World, max_samples: int) -> tuple[float, float | None]:
+def held_out_loss(
+    task: Task, model: nn.Module, world: World, max_samples: int, micro_batch: int | None = None
+) -> tuple[float, float | None]:
     """Returns the mean held-out loss per target, and the standard error of that mean over chunks of samples.
 
-    The same samples in the same chunks for any number of processes; each process takes every n-th chunk.
+    The same samples in the same chunks for any number of processes; each process takes every n-th chunk. Computed
+    in float32, whatever the model was trained in.
+
+    Args:
+        task: Data and loss.
+        model: Trained.
+        world: All processes call this.
+        max_samples: Evenly spaced over the held-out data, if it has more.
+        micro_batch: Samples that fit into memory at once; None for any number.
     """
     data = task.eval_data
     assert data is not None
     total = min(STREAM_SAMPLES if data.num_samples is None else data.num_samples, max_samples)
     spacing = 1 if data.num_samples is None else data.num_samples / total
     ids = (np.arange(total) * spacing).astype(np.int64)
-    # A chunk is at least a hundredth of the samples, so that the error is of many chunks but cheap.
     chunks = np.array_split(ids, math.ceil(total / CHUNK))
-    sums = torch.zeros(len(chunks), 2, dtype=torch.float64)
-    was_training = model.training
-    model.eval()
-    with torch.no_grad():
-        for j in range(world.rank, len(chunks), world.size):
-            batch = data.batch(chunks[j])
-            count = count_targets(batch)
-            moved = tree_map(lambda x: x.to(world.device) if isinstance(x, torch.Tensor) else x, batch)
-            sums[j, 0] = compute_loss(task, model, moved).double().cpu() * count
-            sums[j, 1] = count
-    model.train(was_training)
-    losses, counts = world.sum(sums.to(world.device) if world.device.type != "cpu" else sums).cpu().unbind(1)
+    sums = world.together(lambda: _chunk_sums(task, model, world, chunks, min(CHUNK, micro_batch or CHUNK)))
+    losses, counts = world.sum(sums.to(world.device)).cpu().unbind(1)
     mean = float(losses.sum() / counts.sum())
     if len(chunks) < 2:
         return mean, None
     deviations = losses / counts - mean
     return mean, float((deviations**2).mean().sqrt() / math.sqrt(len(chunks) - 1))
+
+
+def _chunk_sums(task: Task, model: nn.Module, world: World, chunks: list[NDArray[np.int64]], size: int) -> torch.Tensor:
+    """Sum of losses and number of targets of each of this process' chunks, zero for the others; shape (n, 2)."""
+    assert task.eval_data is not None
+    sums = torch.zeros(len(chunks), 2, dtype=torch.float64)
+    was_training = model.training
+    model.eval()
+    with torch.no_grad():
+        for j in range(world.rank, len(chunks), world.size):
+            for start in range(0, len(chunks[j]), size):
+                batch = task.eval_data.batch(chunks[j][start : start + size])
+                count = count_targets(batch)
+                loss = compute_loss(task, model, moved(batch, world.device))
+                sums[j] += torch.tensor([float(loss) * count if count else 0.0, count])
+    model.train(was_training)
+    return sums

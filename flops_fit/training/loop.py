@@ -2,39 +2,35 @@
 
 A step is a list of sample ids computed from (seed, step). Processes, micro-batches and accumulation only share
 them out, and the loss is a sum over the step's targets divided by their number, so none of these changes the result
-beyond rounding. Dropout masks are keyed by (seed, step, process): they change with the number of processes.
+beyond rounding. Dropout masks are keyed by (seed, step, process): they change with the number of processes and
+with the micro-batch.
 """
 
 import math
 import time
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
-from torch.utils._pytree import tree_map
 
-from flops_fit.data.sources import SampleSource
-from flops_fit.errors import Diverged
 from flops_fit.launching import World
 from flops_fit.records import Experiment
-from flops_fit.tasks import Task, compute_loss, count_targets, create_model
+from flops_fit.tasks import Task, create_model
+from flops_fit.training.accumulation import Run, accumulate_alone, accumulate_together
 from flops_fit.training.checkpoints import load_checkpoint, save_checkpoint
+from flops_fit.training.engine_choice import EngineChoice
+from flops_fit.training.feeding import pinned, prefetched, step_batches
 from flops_fit.training.metrics import MetricsLog
-from flops_fit.training.optimizers import choose_precision, make_optimizer
-from flops_fit.training.order import sample_ids
-from flops_fit.training.schedules import learning_rate
+from flops_fit.training.optimizers import make_optimizer, scale_gradients
+from flops_fit.training.schedules import learning_rate, steps_without_end
 from flops_fit.training.settings import TrainSettings
 
-# Steps whose sample ids are computed at once.
-BLOCK = 256
 # A mean loss this many times the first one is not training any more.
 EXPLODED = 10.0
+# Steps whose memory is found out: the first, and the first with optimizer states.
+CAREFUL_STEPS = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,9 +40,12 @@ class Trained:
     model: nn.Module
     tokens_seen: int
     steps: int
+    steps_from_trunk: int
+    """Of these, steps that another run of the same trunk had made."""
     train_loss: float | None
     """Mean over the last tenth of the steps."""
-    precision: str
+    diverged: str | None
+    """What became of the loss, and when; None for a run that went to its end."""
 
 
 def train_model(
@@ -56,9 +55,11 @@ def train_model(
     *,
     world: World,
     settings: TrainSettings,
-    micro_batch: int | None,
+    choice: EngineChoice,
+    trunk_dir: Path | None = None,
+    leaves_trunk: bool = True,
 ) -> Trained:
-    """Trains one model on exactly its planned tokens, from its newest checkpoint if there is one.
+    """Trains one model on exactly its planned tokens, from its newest checkpoint or its trunk's if there is one.
 
     Args:
         task: Model, data and loss.
@@ -66,112 +67,137 @@ def train_model(
         run_dir: For metrics and checkpoints; the main process writes them.
         world: The processes that take part; all of them call this.
         settings: Of the engine.
-        micro_batch: Samples per forward pass; None for a process' whole share of a step.
+        choice: Precision, micro-batch, compilation.
+        trunk_dir: Where runs of one trunk leave the state of their last common step.
+        leaves_trunk: Whether this one does.
+
+    Returns:
+        The trained model; also where the loss was not finite or exploded, on every process alike.
 
     Raises:
-        Diverged: If the loss is not finite or has exploded; on every process alike.
-        DataExhausted: If a stream ends too early.
+        ModelFailed: If something raised on one of several processes.
     """
     assert task.train_data is not None
-    recipe, unit = experiment.recipe, experiment.tokens_per_sample
-    torch.manual_seed(experiment.seed)
-    bare = create_model(task, experiment.size_param_value).to(world.device)
-    bare.train()
-    model = world.prepare(bare)
-    parameters = [p for p in bare.parameters() if p.requires_grad]
-    optimizer = make_optimizer(bare, recipe)
-    state = load_checkpoint(run_dir / "checkpoints", bare, optimizer) or {"step": 0, "train_losses": []}
-    losses: list[float] = list(state["train_losses"])
-    precision = choose_precision(settings.precision, world.device, experiment.num_params)
-    total_samples, batch_samples = experiment.num_tokens // unit, recipe.batch_tokens // unit
-    steps, saved_at = math.ceil(total_samples / batch_samples), time.monotonic()
-
-    with MetricsLog(run_dir / "metrics.jsonl", first_step=state["step"], active=world.is_main) as log:
-        block = np.empty(0, dtype=np.int64)
-        for step in range(state["step"], steps):
-            rate = learning_rate(recipe, step * recipe.batch_tokens, experiment.num_tokens)
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            first = step * batch_samples
-            count = min(batch_samples, total_samples - first)
-            if len(block) < count:
-                block = sample_ids(experiment.seed, first, BLOCK * batch_samples, task.train_data.num_samples)
-            ids, block = block[:count], block[count:]
-            _seed_step(experiment.seed, step, world)
-            loss = _accumulate(task, model, list(_batches(task.train_data, ids, world, micro_batch)), world, precision)
-            if recipe.max_grad_norm is not None:
-                nn.utils.clip_grad_norm_(parameters, recipe.max_grad_norm)
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-            losses.append(_checked(float(world.sum(loss)), losses, step))
-            log.write(
-                step, loss=losses[-1], learning_rate=rate, tokens=(first + count) * unit, every=settings.log_every
-            )
-            if world.agree(time.monotonic() - saved_at > settings.checkpoint_seconds) and step + 1 < steps:
-                if world.is_main:
-                    save_checkpoint(
-                        run_dir / "checkpoints", step + 1, bare, optimizer, {"train_losses": losses},
-                        keep=settings.keep_checkpoints,
-                    )  # fmt: skip
+    recipe, total = experiment.recipe, experiment.num_tokens
+    run = _start(task, experiment, world, choice)
+    last_common = 0 if trunk_dir is None else steps_without_end(recipe, total)
+    _resume(run, run_dir, trunk_dir, last_common, world, choice)
+    batches = step_batches(
+        task.train_data, experiment, run.step, rank=world.rank, size=world.size, micro_batch=choice.micro_batch
+    )
+    if world.device.type == "cuda":
+        batches = prefetched(batches, pinned)
+    leaves_trunk, careful, diverged = leaves_trunk and run.step < last_common, CAREFUL_STEPS, None
+    saved_at = time.monotonic()
+    with MetricsLog(run_dir, experiment, first_step=run.step, world=world, settings=settings, choice=choice) as log:
+        while run.step < experiment.num_steps:
+            rate = learning_rate(recipe, run.step * recipe.batch_tokens, total)
+            is_due = time.monotonic() - saved_at > settings.checkpoint_seconds
+            _seed_step(experiment.seed, run.step, world)
+            if world.size == 1:
+                scale = accumulate_alone(task, run, batches, world, choice)
+            else:
+                scale, is_due = accumulate_together(
+                    task, run, batches, world, choice, careful=careful > 0, is_due=is_due
+                )
+            norm = _update(run, rate, scale, recipe.max_grad_norm)
+            run.step, careful = run.step + 1, careful - 1
+            is_fork, is_last = leaves_trunk and run.step == last_common, run.step == experiment.num_steps
+            if run.step % settings.log_every == 0 or is_due or is_fork or is_last:
+                diverged = _look_at_losses(run, world)
+                if diverged is not None:
+                    break
+                log.write(
+                    run.step, tokens=min(run.step * recipe.batch_tokens, total), loss=run.losses[-1],
+                    learning_rate=rate, gradient_norm=norm,
+                )  # fmt: skip
+            if is_fork and trunk_dir is not None:
+                _save(run, trunk_dir, world, settings, choice)
+            if is_due and not is_last:
+                _save(run, run_dir / "checkpoints", world, settings, choice)
                 saved_at = time.monotonic()
     return Trained(
-        model=bare,
-        tokens_seen=total_samples * unit,
-        steps=steps,
-        train_loss=float(np.mean(losses[-max(1, len(losses) // 10) :])) if losses else None,
-        precision=precision,
+        model=run.bare,
+        tokens_seen=min(run.step * recipe.batch_tokens, total),
+        steps=run.step,
+        steps_from_trunk=run.steps_from_trunk,
+        train_loss=float(np.mean(run.losses[-max(1, len(run.losses) // 10) :])) if run.losses else None,
+        diverged=diverged,
     )
 
 
-def _accumulate(
-    task: Task, model: nn.Module, batches: list[tuple[Any, int]], world: World, precision: str
-) -> torch.Tensor:
-    """Runs forward and backward over this process' share of a step; returns its part of the step's mean loss."""
-    targets = torch.tensor(float(sum(n for _, n in batches)), device=world.device)
-    total = float(world.sum(targets)) or 1.0
-    loss_sum = torch.zeros((), device=world.device)
-    for i, (batch, count) in enumerate(batches):
-        last = i == len(batches) - 1
-        waits: AbstractContextManager[Any] = nullcontext() if last or world.size == 1 else model.no_sync()  # type: ignore[operator]
-        with waits:
-            with torch.autocast(world.device.type, torch.bfloat16, enabled=precision == "bf16"):
-                loss = compute_loss(task, model, _moved(batch, world.device))
-            part = loss * (count / total)
-            # Distributed data parallel averages gradients over processes; a sum is wanted.
-            (part * world.size if world.size > 1 else part).backward()  # type: ignore[no-untyped-call]
-        loss_sum += part.detach()
-    return loss_sum
+def _start(task: Task, experiment: Experiment, world: World, choice: EngineChoice) -> Run:
+    torch.manual_seed(experiment.seed)
+    bare = world.together(lambda: create_model(task, experiment.size_param_value).to(world.device))
+    bare.train()
+    called: nn.Module = bare
+    if choice.compiled:
+        called = torch.compile(bare, mode="reduce-overhead" if world.device.type == "cuda" else None)  # type: ignore[assignment]
+    model = world.prepare(called)
+    return Run(
+        bare=bare,
+        model=model,
+        parameters=[p for p in bare.parameters() if p.requires_grad],
+        optimizer=make_optimizer(bare, experiment.recipe),
+        scaler=torch.amp.GradScaler(world.device.type, enabled=choice.precision == "fp16"),
+    )
 
 
-def _batches(
-    data: SampleSource, ids: NDArray[np.int64], world: World, micro_batch: int | None
-) -> Iterator[tuple[Any, int]]:
-    """Yields this process' micro-batches of a step, each with the number of its targets."""
-    mine = np.array_split(ids, world.size)[world.rank]
-    if len(mine) == 0:
-        # The last step can be shorter than the world; a process without samples still takes part, with weight 0.
-        yield data.batch(ids[:1]), 0
-        return
-    size = micro_batch or len(mine)
-    for start in range(0, len(mine), size):
-        batch = data.batch(mine[start : start + size])
-        yield batch, count_targets(batch)
+def _resume(
+    run: Run, run_dir: Path, trunk_dir: Path | None, last_common: int, world: World, choice: EngineChoice
+) -> None:
+    """Loads the run's newest checkpoint, or the newest state of its trunk before its own fork."""
+    found = load_checkpoint(run_dir / "checkpoints", run.bare, run.optimizer, world=world)
+    if found is None and trunk_dir is not None and last_common > 0:
+        # Other arithmetic is another trunk: a branch must be what the run alone would have been.
+        found = load_checkpoint(
+            trunk_dir, run.bare, run.optimizer, world=world, last_step=last_common,
+            engine=choice.arithmetic(world.size),
+        )  # fmt: skip
+        run.steps_from_trunk = 0 if found is None else found["step"]
+    elif found is not None:
+        run.steps_from_trunk = found["steps_from_trunk"]
+    if found is not None:
+        run.step, run.losses = found["step"], found["losses"]
+        run.scaler.load_state_dict(found["scaler"])
 
 
-def _moved(batch: Any, device: torch.device) -> Any:
-    if device.type == "cpu":
-        return batch
-    return tree_map(lambda x: x.to(device, non_blocking=True) if isinstance(x, torch.Tensor) else x, batch)
+def _save(run: Run, folder: Path, world: World, settings: TrainSettings, choice: EngineChoice) -> None:
+    if world.is_main:
+        state = {
+            "step": run.step,
+            "steps_from_trunk": run.steps_from_trunk,
+            "scaler": run.scaler.state_dict(),
+            "engine": choice.arithmetic(world.size),
+        }
+        save_checkpoint(folder, run.bare, run.optimizer, state, losses=run.losses, keep=settings.keep_checkpoints)
 
 
-def _checked(loss: float, losses: list[float], step: int) -> float:
-    if not math.isfinite(loss):
-        raise Diverged(f"the training loss was {loss} at step {step}.")
-    if losses and loss > EXPLODED * max(losses[0], 1e-6):
-        raise Diverged(
-            f"the training loss was {loss:.4g} at step {step}, {EXPLODED:g} times the first ({losses[0]:.4g})."
-        )
-    return loss
+def _update(run: Run, rate: float, scale: float, max_norm: float | None) -> torch.Tensor | None:
+    """Makes the optimizer's step; returns the norm of the gradients."""
+    for group in run.optimizer.param_groups:
+        group["lr"] = rate
+    run.scaler.unscale_(run.optimizer)
+    norm = scale_gradients(run.parameters, scale, max_norm)
+    run.scaler.step(run.optimizer)
+    run.scaler.update()
+    run.optimizer.zero_grad(set_to_none=True)
+    return norm
+
+
+def _look_at_losses(run: Run, world: World) -> str | None:
+    """Brings the losses since the last look to the host; says if one of them is no training any more."""
+    losses = world.sum(torch.stack(run.waiting)).tolist()
+    run.waiting.clear()
+    for loss in losses:
+        step = len(run.losses)
+        if not math.isfinite(loss):
+            return f"the training loss was {loss} at step {step}."
+        if step and loss > EXPLODED * max(run.losses[0], 1e-6):
+            first = run.losses[0]
+            return f"the training loss was {loss:.4g} at step {step}, {EXPLODED:g} times the first ({first:.4g})."
+        run.losses.append(loss)
+    return None
 
 
 def _seed_step(seed: int, step: int, world: World) -> None:

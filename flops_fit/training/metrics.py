@@ -1,35 +1,74 @@
-"""What happened during a run: one JSON line now and then."""
+"""What happened during a run: JSON lines now and then, and the trackers of Accelerate."""
 
 import json
+import resource
 import time
 from pathlib import Path
 from typing import IO, Self
+
+import torch
+from accelerate import Accelerator
+from accelerate.tracking import filter_trackers
+
+from flops_fit.errors import ConfigError
+from flops_fit.launching import World
+from flops_fit.records import Experiment
+from flops_fit.schema import to_plain
+from flops_fit.training.engine_choice import EngineChoice
+from flops_fit.training.peak import peak_flops_per_second
+from flops_fit.training.settings import TrainSettings
 
 
 class MetricsLog:
     """Appends to ``metrics.jsonl``; after a resume, lines of steps that are done again are dropped first."""
 
-    def __init__(self, path: Path, *, first_step: int, active: bool) -> None:
+    def __init__(
+        self,
+        run_dir: Path,
+        experiment: Experiment,
+        *,
+        first_step: int,
+        world: World,
+        settings: TrainSettings,
+        choice: EngineChoice,
+    ) -> None:
         self._file: IO[str] | None = None
-        self._started = time.perf_counter()
-        if active:
-            kept = [line for line in _whole_lines(path) if json.loads(line)["step"] < first_step]
+        self._world, self._choice = world, choice
+        self._flops_per_token = experiment.measured_flops_per_token or experiment.flops_per_token
+        self._tokens = first_step * experiment.recipe.batch_tokens
+        self._started = self._last = time.perf_counter()
+        if world.is_main:
+            path = run_dir / "metrics.jsonl"
+            kept = [line for line in _whole_lines(path) if json.loads(line)["step"] <= first_step]
             self._file = path.open("w", encoding="utf-8")
             self._file.writelines(kept)
+        if settings.trackers:
+            _start_trackers(world.accelerator, settings.trackers, run_dir, experiment)
 
-    def write(self, step: int, *, loss: float, learning_rate: float, tokens: int, every: int) -> None:
-        """Writes a line at each ``every``-th step."""
-        if self._file is not None and step % every == 0:
-            seconds = round(time.perf_counter() - self._started, 3)
-            values = {
-                "step": step,
-                "tokens": tokens,
-                "loss": loss,
-                "learning_rate": learning_rate,
-                "seconds": seconds,
-            }
-            self._file.write(json.dumps(values) + "\n")
-            self._file.flush()
+    def write(
+        self, step: int, *, tokens: int, loss: float, learning_rate: float, gradient_norm: torch.Tensor | None
+    ) -> None:
+        """Writes what is known after ``step`` steps."""
+        if self._file is None:
+            return
+        now = time.perf_counter()
+        rate = (tokens - self._tokens) / max(now - self._last, 1e-9)
+        values = {
+            "step": step,
+            "tokens": tokens,
+            "loss": loss,
+            "learning_rate": learning_rate,
+            "gradient_norm": None if gradient_norm is None else float(gradient_norm),
+            "tokens_per_second": round(rate, 1),
+            "model_flops_utilization": round(rate * self._flops_per_token / self._peak(), 5),
+            "memory_bytes": _memory_bytes(self._world.device),
+            "seconds": round(now - self._started, 3),
+        }
+        self._tokens, self._last = tokens, time.perf_counter()
+        self._file.write(json.dumps(values) + "\n")
+        self._file.flush()
+        if self._world.accelerator.trackers:
+            self._world.accelerator.log({k: v for k, v in values.items() if k != "step"}, step=step)
 
     def __enter__(self) -> Self:
         return self
@@ -37,11 +76,41 @@ class MetricsLog:
     def __exit__(self, *_: object) -> None:
         if self._file is not None:
             self._file.close()
+        # A tracker that stays would also get the numbers of the next run.
+        for tracker in self._world.accelerator.trackers:
+            tracker.finish()
+        self._world.accelerator.trackers.clear()
+
+    def _peak(self) -> float:
+        return peak_flops_per_second(self._world.device, self._choice.precision) * self._world.size
+
+
+def _start_trackers(accelerator: Accelerator, names: tuple[str, ...], run_dir: Path, experiment: Experiment) -> None:
+    try:
+        found = filter_trackers(list(names), str(run_dir))
+    except ValueError as error:
+        raise ConfigError(f"train.trackers: got {list(names)}. {error}") from error
+    if len(found) < len(set(names)):
+        raise ConfigError(
+            f"train.trackers: got {list(names)}, of which {[str(t) for t in found]} can be used here. "
+            "Install the package, for example `pip install flops-fit[tensorboard]`."
+        )
+    accelerator.log_with = found
+    accelerator.project_configuration.logging_dir = str(run_dir)
+    config = {k: v for k, v in to_plain(experiment).items() if isinstance(v, (int, float, str))}
+    recipe = {k: v for k, v in to_plain(experiment.recipe).items() if isinstance(v, (int, float, str))}
+    accelerator.init_trackers("flops-fit", config | recipe)
+
+
+def _memory_bytes(device: torch.device) -> int:
+    """Peak memory of the process: the allocator's on a GPU, else resident."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def _whole_lines(path: Path) -> list[str]:
     if not path.is_file():
         return []
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    # A kill can leave half a line at the end.
-    return [line for line in lines if line.endswith("\n")]
+    return [line for line in lines if line.endswith("}\n")]

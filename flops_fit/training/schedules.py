@@ -13,6 +13,20 @@ def learning_rate(recipe: Recipe, tokens: int, total_tokens: int) -> float:
     return recipe.learning_rate * warmup * SCHEDULES[recipe.schedule](recipe, tokens, total_tokens)
 
 
+def steps_without_end(recipe: Recipe, total_tokens: int) -> int:
+    """Returns how many first steps of a run are the same for every longer run of its recipe: its trunk.
+
+    They are full steps whose learning rate does not depend on ``total_tokens``, and never the whole run.
+    """
+    if recipe.schedule == "wsd":
+        steps = int(total_tokens * (1 - recipe.decay_fraction) // recipe.batch_tokens) + 1
+    elif recipe.schedule in ("constant", "inverse_sqrt"):
+        steps = total_tokens // recipe.batch_tokens
+    else:
+        return 0
+    return max(0, min(steps, (total_tokens - 1) // recipe.batch_tokens))
+
+
 def _wsd(recipe: Recipe, tokens: int, total: int) -> float:
     """Constant, then 1 - sqrt(progress) of the decay (Haegele et al. 2024, arXiv:2405.18392)."""
     start = total * (1 - recipe.decay_fraction)

@@ -10,17 +10,23 @@ from flops_fit.errors import ConfigError
 class TrainSettings:
     """Settings of the engine (configs/train)."""
 
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """auto: bf16 autocast where the device computes it fast and the model is large enough, else fp32."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """auto: what a probe of a few steps finds fastest for this size on this device. bf16 and fp16 are autocast."""
     micro_batch_samples: int | None = None
-    """Samples per forward pass and process; None: the process' whole share, halved when memory runs out."""
+    """Samples per forward pass and process; None: as many as memory holds, halved when it runs out."""
+    compile: Literal["auto", "always", "never"] = "auto"
+    """auto: torch.compile where the run is long enough to pay for it and a probe finds it faster."""
     eval_samples: int = 4096
     """Held-out samples of the final loss, evenly spaced over the held-out data."""
     log_every: int = 50
-    """Steps between two lines of metrics.jsonl."""
+    """Steps between two looks at the losses: a line of metrics.jsonl, and the check that they are finite."""
     checkpoint_seconds: float = 60.0
     """Time between two checkpoints of a run; shorter runs start again instead."""
     keep_checkpoints: int = 2
+    share_trunks: bool = True
+    """Whether runs of one size and seed train their common steps once; the results are the same to the bit."""
+    trackers: tuple[str, ...] = ()
+    """Also log to these, through Accelerate: "tensorboard", "wandb", "trackio", ..."""
 
     def __post_init__(self) -> None:
         """Refuses settings out of range."""

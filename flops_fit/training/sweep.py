@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import shutil
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -11,11 +12,13 @@ from typing import Any
 
 import torch
 
-from flops_fit.errors import Diverged, StoreError
+from flops_fit.errors import ConfigError, ModelFailed, StoreError
 from flops_fit.launching import World
-from flops_fit.records import Experiment, RunResult
+from flops_fit.records import Experiment, RunResult, content_id
+from flops_fit.schema import to_plain
 from flops_fit.store import Store
 from flops_fit.tasks import Task
+from flops_fit.training.engine_choice import EngineChoice, choose_engine, halved
 from flops_fit.training.evaluation import held_out_loss
 from flops_fit.training.loop import Trained, train_model
 from flops_fit.training.settings import TrainSettings
@@ -35,69 +38,136 @@ def train_sweep(
     settings: TrainSettings,
     progress: Callable[[RunResult], None] | None = None,
 ) -> None:
-    """Trains runs and publishes each result; a run that fails is recorded and the next one begins."""
-    for experiment in world.agree(list(experiments)):
+    """Trains runs and publishes each result; a run that fails is recorded and the next one begins.
+
+    Runs of one trunk (size, seed and recipe) are made shortest first, so that each begins where the one before left
+    the common steps. The result of a run is the same to the bit without that.
+    """
+    runs = _shortest_first(world.agree(list(experiments)))
+    for i, experiment in enumerate(runs):
+        trunk = store.root / "trunks" / trunk_id(experiment) if settings.share_trunks else None
+        longer = any(trunk_id(e) == trunk_id(experiment) for e in runs[i + 1 :])
+        run_dir = store.run_dir(experiment.experiment_id)
         result = train_experiment(
-            task, experiment, store.run_dir(experiment.experiment_id), world=world, settings=settings
+            task, experiment, run_dir, world=world, settings=settings, trunk_dir=trunk, leaves_trunk=longer
         )
         if world.is_main:
             store.publish_result(result)
+            if trunk is not None and not longer:
+                shutil.rmtree(trunk, ignore_errors=True)
             if progress is not None:
                 progress(result)
 
 
 def train_experiment(
-    task: Task, experiment: Experiment, run_dir: Path, *, world: World, settings: TrainSettings
+    task: Task,
+    experiment: Experiment,
+    run_dir: Path,
+    *,
+    world: World,
+    settings: TrainSettings,
+    trunk_dir: Path | None = None,
+    leaves_trunk: bool = True,
 ) -> RunResult:
-    """Trains and evaluates one run; returns what it came to, whatever that is."""
+    """Trains and evaluates one run; returns what it came to, whatever that is.
+
+    Args:
+        task: Model, data and loss.
+        experiment: The run.
+        run_dir: For its metrics and checkpoints.
+        world: The processes that take part; all of them call this.
+        settings: Of the engine.
+        trunk_dir: Where runs of one trunk keep their common steps and the engine's choice; None for a run alone.
+        leaves_trunk: Whether to leave the state of the last common step there for a longer run.
+
+    Raises:
+        ConfigError: If a setting cannot be used here.
+        StoreError: If the disk refuses.
+    """
     started = time.perf_counter()
     trained: Trained | None = None
+    choice: EngineChoice | None = None
     loss = error = reason = None
     status = "completed"
     try:
         with _threads_for(experiment.num_params, world):
-            trained = _train_within_memory(task, experiment, run_dir, world, settings)
-            loss, error = held_out_loss(task, trained.model, world, settings.eval_samples)
-    except Diverged as problem:
-        status, reason = "diverged", str(problem)
-    except StoreError:
+            choice = choose_engine(task, experiment, world, settings, (trunk_dir or run_dir) / "engine.json")
+            trained, choice = _train_within_memory(
+                task, experiment, run_dir, world, settings, choice, trunk_dir, leaves_trunk
+            )
+            if trained.diverged is None:
+                loss, error = held_out_loss(task, trained.model, world, settings.eval_samples, choice.micro_batch)
+            else:
+                status, reason = "diverged", trained.diverged
+    except (StoreError, ConfigError):
         raise
-    except Exception:
+    except Exception as problem:
+        if world.size > 1 and not isinstance(problem, (ModelFailed, torch.OutOfMemoryError)):
+            raise  # The processes have not agreed on this: the world is broken, and the launcher must end it.
         status, reason = "failed", traceback.format_exc()
-    seen = 0 if trained is None else trained.tokens_seen
     data = task.train_data
     unique = None if data is None or data.num_samples is None else data.num_samples * data.tokens_per_sample
-    per_token = experiment.measured_flops_per_token or experiment.flops_per_token
+    seen = 0 if trained is None else trained.tokens_seen
+    causal = None if choice is None else choice.flops_per_token_causal
     return RunResult(
         experiment=experiment,
         status=status,  # type: ignore[arg-type]
         loss=loss,
         loss_std_error=error,
         tokens_seen=seen,
-        flops_spent=seen * per_token,
+        flops_spent=seen * (experiment.measured_flops_per_token or experiment.flops_per_token),
+        flops_spent_causal=None if causal is None else seen * causal,
         wall_seconds=time.perf_counter() - started,
         reason=reason,
         epochs=None if unique is None else seen / unique,
         train_loss=None if trained is None else trained.train_loss,
         steps=0 if trained is None else trained.steps,
-        environment=_environment(world, None if trained is None else trained.precision),
+        environment=_environment(world, choice, 0 if trained is None else trained.steps_from_trunk),
     )
 
 
+def trunk_id(experiment: Experiment) -> str:
+    """Identifies the runs whose first steps are the same."""
+    return content_id(
+        size=experiment.size_param_value,
+        seed=experiment.seed,
+        tokens_per_sample=experiment.tokens_per_sample,
+        recipe=to_plain(experiment.recipe),
+    )
+
+
+def _shortest_first(runs: Sequence[Experiment]) -> list[Experiment]:
+    """Sorts the runs of each trunk by length; each trunk keeps its places in the order of the plan."""
+    waiting: dict[str, list[Experiment]] = {}
+    for run in sorted(runs, key=lambda e: e.num_tokens):
+        waiting.setdefault(trunk_id(run), []).append(run)
+    return [waiting[trunk_id(run)].pop(0) for run in runs]
+
+
 def _train_within_memory(
-    task: Task, experiment: Experiment, run_dir: Path, world: World, settings: TrainSettings
-) -> Trained:
-    micro_batch = settings.micro_batch_samples
+    task: Task,
+    experiment: Experiment,
+    run_dir: Path,
+    world: World,
+    settings: TrainSettings,
+    choice: EngineChoice,
+    trunk_dir: Path | None,
+    leaves_trunk: bool,
+) -> tuple[Trained, EngineChoice]:
     while True:
         try:
-            return train_model(task, experiment, run_dir, world=world, settings=settings, micro_batch=micro_batch)
+            trained = train_model(
+                task, experiment, run_dir, world=world, settings=settings, choice=choice,
+                trunk_dir=trunk_dir, leaves_trunk=leaves_trunk,
+            )  # fmt: skip
+            return trained, choice
         except torch.OutOfMemoryError:
-            # Halving on one process alone would leave the others waiting for it.
-            if world.size > 1 or micro_batch == 1:
+            # Raised on every process alike.
+            smaller = halved(choice, experiment, world.size)
+            if smaller is None:
                 raise
-            share = experiment.recipe.batch_tokens // experiment.tokens_per_sample
-            micro_batch = max(1, (micro_batch or share) // 2)
-            logger.warning("out of memory: %d samples per forward pass from here", micro_batch)
+            choice = smaller
+            logger.warning("out of memory: %d samples per forward pass from here", choice.micro_batch)
 
 
 @contextlib.contextmanager
@@ -111,11 +181,14 @@ def _threads_for(num_params: int, world: World) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _environment(world: World, precision: str | None) -> dict[str, Any]:
+def _environment(world: World, choice: EngineChoice | None, steps_from_trunk: int) -> dict[str, Any]:
     return {
         "world_size": world.size,
-        "device": world.device.type,
-        "precision": precision,
+        "device": torch.cuda.get_device_name(world.device) if world.device.type == "cuda" else world.device.type,
+        "precision": None if choice is None else choice.precision,
+        "micro_batch": None if choice is None else choice.micro_batch,
+        "compiled": None if choice is None else choice.compiled,
+        "steps_from_trunk": steps_from_trunk,
         "torch": torch.__version__,
         "ended_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "host": os.uname().nodename,

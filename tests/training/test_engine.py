@@ -18,6 +18,7 @@ from torch import nn
 from flops_fit.data import as_source
 from flops_fit.tasks import make_task
 from flops_fit.training import TrainSettings, train_experiment
+from flops_fit.training.order import sample_ids
 
 
 @pytest.fixture
@@ -47,11 +48,9 @@ class Counting(ChainData):
 def test_exactly_the_planned_tokens_are_seen_the_last_step_partial(train, tiny_task):
     data = Counting()
     task = make_task(TinyLM, "width", train_data=as_source(data), eval_data=tiny_task.eval_data, loss_fn=sequence_loss)
-    assert task.train_data.tokens_per_sample == 16  # looks at one sample
-    data.taken.clear()
-    # 150 samples in steps of 8: 18 full steps and one of 6.
+    # 150 samples in steps of 8: 18 full steps and one of 6, after the few that probes looked at.
     result = train(task=task)
-    assert len(data.taken) == 150
+    assert data.taken[-150:] == list(sample_ids(0, 0, 150, 512))
     assert result.tokens_seen == 150 * 16
     assert result.steps == 19
     assert result.flops_spent == 150 * 16 * 1200.0
@@ -101,8 +100,6 @@ def test_targets_weigh_the_same_however_they_are_split(train, tiny_task):
 
 def test_it_is_adamw_as_torch_does_it(train, tiny_task, tmp_path):
     """A plain loop with torch's own pieces gives the same weights."""
-    from flops_fit.training.order import sample_ids
-
     result = train(make_experiment(schedule="constant", warmup_tokens=0, num_tokens=16 * 40, max_grad_norm=None))
     torch.manual_seed(0)
     model = TinyLM(8)
@@ -209,8 +206,8 @@ def test_epochs_are_counted(train):
 def test_metrics_are_strict_json_lines(train, tmp_path):
     train(log_every=5)
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in lines] == [0, 5, 10, 15]
-    assert lines[-1]["tokens"] == 16 * 128
+    assert [line["step"] for line in lines] == [5, 10, 15, 19]
+    assert lines[-1]["tokens"] == 150 * 16
 
 
 def test_the_threads_of_the_process_are_left_as_they_were(train):

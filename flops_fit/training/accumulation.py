@@ -1,0 +1,101 @@
+"""Forward and backward over one step, on one process or on this one's share of it."""
+
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from flops_fit.launching import World
+from flops_fit.tasks import Task, compute_loss
+from flops_fit.training.engine_choice import EngineChoice
+from flops_fit.training.feeding import MicroBatches, moved
+
+
+@dataclass(kw_only=True)
+class Run:
+    """What changes from step to step."""
+
+    bare: nn.Module
+    model: nn.Module
+    """The bare one as it is called: compiled, wrapped."""
+    parameters: list[nn.Parameter]
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    step: int = 0
+    """Steps done."""
+    steps_from_trunk: int = 0
+    losses: list[float] = field(default_factory=list)
+    """Mean training loss of each step that has been looked at."""
+    waiting: list[torch.Tensor] = field(default_factory=list)
+    """This process' part of the losses since then, on the device."""
+
+
+def accumulate_alone(
+    task: Task, run: Run, batches: Iterator[MicroBatches], world: World, choice: EngineChoice
+) -> float:
+    """Runs forward and backward over a step; returns 1, since the gradients are those of its mean loss."""
+    step = next(batches)
+    total = sum(count for _, count in step) or 1
+    loss_sum: torch.Tensor | float = 0.0
+    for batch, count in step:
+        with _autocast(choice, world):
+            loss = compute_loss(task, run.model, moved(batch, world.device))
+        part = loss if count == total else loss * (count / total)
+        run.scaler.scale(part).backward()  # type: ignore[no-untyped-call]
+        loss_sum = loss_sum + part.detach()
+    assert isinstance(loss_sum, torch.Tensor)
+    run.waiting.append(loss_sum.float())
+    return 1.0
+
+
+def accumulate_together(
+    task: Task,
+    run: Run,
+    batches: Iterator[MicroBatches],
+    world: World,
+    choice: EngineChoice,
+    *,
+    careful: bool,
+    is_due: bool,
+) -> tuple[float, bool]:
+    """Runs this process' share of a step; what raises on one process ends the run on all.
+
+    Returns:
+        The factor that makes the summed gradients those of the step's mean loss, and whether all are to save.
+    """
+    counted, part, problem = 0, torch.zeros(()), None
+    loss_sum = torch.zeros((), device=world.device)
+    try:
+        step = next(batches)
+        for i, (batch, count) in enumerate(step):
+            is_shared = i == len(step) - 1 and not careful
+            with nullcontext() if is_shared else world.accelerator.no_sync(run.model):
+                with _autocast(choice, world):
+                    loss = compute_loss(task, run.model, moved(batch, world.device))
+                part = loss * count
+                if not is_shared:
+                    run.scaler.scale(part).backward()  # type: ignore[no-untyped-call]
+            loss_sum += part.detach()
+            counted += count
+    except Exception as error:
+        problem = error
+    total, is_due = world.exchange(counted, is_due, problem)
+    total = total or 1.0
+    run.waiting.append(loss_sum / total)
+    if careful:
+        for parameter in run.parameters:
+            if parameter.grad is not None:
+                world.sum(parameter.grad)
+        return 1 / total, is_due
+    # Only now: this backward pass waits for the other processes, and is averaged over them.
+    run.scaler.scale(part).backward()  # type: ignore[no-untyped-call]
+    return world.size / total, is_due
+
+
+def _autocast(choice: EngineChoice, world: World) -> Any:
+    if choice.precision == "fp32":
+        return nullcontext()
+    return torch.autocast(world.device.type, torch.bfloat16 if choice.precision == "bf16" else torch.float16)

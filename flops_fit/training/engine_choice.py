@@ -1,0 +1,247 @@
+"""Which precision, which micro-batch, and is it worth compiling? Tried for some steps, then kept.
+
+The choice is made once for a size and kept in a file, so that a resumed run and the runs of one trunk go on with it:
+what is fastest is measured, and two measurements need not agree.
+"""
+
+import json
+import logging
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import nn
+
+from flops_fit.files import replace_file
+from flops_fit.flops import measure_flops_per_token
+from flops_fit.launching import World
+from flops_fit.records import Experiment
+from flops_fit.schema import build, to_plain
+from flops_fit.tasks import Task, compute_loss, create_model
+from flops_fit.training.feeding import moved
+from flops_fit.training.memory import bytes_per_sample, free_bytes
+from flops_fit.training.settings import TrainSettings
+
+Precision = Literal["fp32", "bf16", "fp16"]
+
+# Autocast costs more than it saves below this on any CPU (measured: 0.7x at 0.1M parameters).
+MIN_PARAMS_FOR_16_BIT_ON_CPU = 300_000
+# What must be gained before something else than plain fp32 is taken; a probe is off by several percent.
+WORTH = 1.05
+# Training seconds from which compiling can pay: it takes half a minute on a CPU and gains about a sixth.
+MIN_SECONDS_TO_COMPILE = 600.0
+# Share of the free memory that saved activations may take, the gradients of some of them beside them.
+MEMORY_SHARE = 0.4
+TRIALS = 3
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineChoice:
+    """How one size is trained here."""
+
+    precision: Precision = "fp32"
+    micro_batch: int | None = None
+    """Samples per forward pass and process; None for the whole share of a step."""
+    compiled: bool = False
+    seconds_per_step: float | None = None
+    """As probed on one process without communication; None where nothing was probed."""
+    flops_per_token_causal: float | None = None
+    """Measured FLOPs per token without what causal attention skips; None if not measured."""
+
+    def arithmetic(self, world_size: int) -> dict[str, Any]:
+        """What decides the last bits of a run's losses."""
+        return {
+            "precision": self.precision,
+            "micro_batch": self.micro_batch,
+            "compiled": self.compiled,
+            "world_size": world_size,
+        }
+
+
+def choose_engine(
+    task: Task, experiment: Experiment, world: World, settings: TrainSettings, path: Path
+) -> EngineChoice:
+    """Returns the choice kept in ``path``, or makes it; the same on every process.
+
+    Args:
+        task: Model, data and loss.
+        experiment: Says size and batch.
+        world: All processes call this.
+        settings: What is not "auto" there is taken as it is.
+        path: Where the choice is kept, with all that it depends on.
+    """
+    conditions = _conditions(experiment, world, settings)
+    kept: EngineChoice | None = world.agree(_read(path, conditions) if world.is_main else None)
+    if kept is not None:
+        return kept
+    mine = world.together(lambda: _probe(task, experiment, world, settings))
+    smallest = min((c.micro_batch for c in world.gather(mine) if c.micro_batch is not None), default=None)
+    choice: EngineChoice = world.agree(EngineChoice(**{**mine.__dict__, "micro_batch": smallest}))
+    if world.is_main:
+        replace_file(path, json.dumps({"conditions": conditions, "choice": to_plain(choice)}, indent=1).encode())
+    return choice
+
+
+def halved(choice: EngineChoice, experiment: Experiment, world_size: int) -> EngineChoice | None:
+    """Returns the choice with half the micro-batch, or None if it is one sample already."""
+    now = choice.micro_batch or _share(experiment, world_size)
+    return None if now == 1 else EngineChoice(**{**choice.__dict__, "micro_batch": now // 2})
+
+
+def _conditions(experiment: Experiment, world: World, settings: TrainSettings) -> dict[str, Any]:
+    device = world.device
+    return {
+        "size": experiment.size_param_value,
+        "batch_tokens": experiment.recipe.batch_tokens,
+        "world_size": world.size,
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "torch": torch.__version__,
+        "precision": settings.precision,
+        "micro_batch_samples": settings.micro_batch_samples,
+        "compile": settings.compile,
+    }
+
+
+def _read(path: Path, conditions: dict[str, Any]) -> EngineChoice | None:
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+    if found.get("conditions") != conditions:
+        return None
+    choice: EngineChoice = build(EngineChoice, found["choice"])
+    return choice
+
+
+def _probe(task: Task, experiment: Experiment, world: World, settings: TrainSettings) -> EngineChoice:
+    share = _share(experiment, world.size)
+    micro = settings.micro_batch_samples
+    precisions = _precisions(settings, world.device, experiment.num_params)
+    tries_compile = settings.compile == "auto" and world.device.type in ("cpu", "cuda")
+    state = torch.get_rng_state()
+    model = create_model(task, experiment.size_param_value).to(world.device)
+    if micro is None:
+        micro = _fitting(task, model, share, world)
+    chosen, seconds = precisions[0], None
+    if len(precisions) > 1 or tries_compile:
+        micro, times = _within_memory(task, model, micro or share, precisions, world.device)
+        chosen = min(precisions, key=lambda p: times[p] * (WORTH if p != "fp32" else 1))
+        seconds = times[chosen] * share / micro
+    compiled = settings.compile == "always"
+    if tries_compile and seconds is not None and seconds * experiment.num_steps > MIN_SECONDS_TO_COMPILE:
+        batch = _batch_of(task, micro or share, world.device)
+        compiled = _compiling_pays(task, model, batch, chosen, world.device)
+    torch.set_rng_state(state)
+    return EngineChoice(
+        precision=chosen,
+        micro_batch=None if micro is not None and micro >= share else micro,
+        compiled=compiled,
+        seconds_per_step=seconds,
+        flops_per_token_causal=_causal_flops(task, experiment),
+    )
+
+
+def _precisions(settings: TrainSettings, device: torch.device, num_params: int) -> list[Precision]:
+    """Candidates, the first of which is taken where nothing is gained."""
+    if settings.precision != "auto":
+        return [settings.precision]
+    if device.type == "cuda":
+        return ["fp32", "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"]
+    fast = device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
+    return ["fp32", "bf16"] if fast and num_params >= MIN_PARAMS_FOR_16_BIT_ON_CPU else ["fp32"]
+
+
+def _fitting(task: Task, model: nn.Module, share: int, world: World) -> int:
+    """The largest divisor of a process' share whose activations fit into free memory."""
+    batch = _batch_of(task, 1, world.device)
+    each = bytes_per_sample(lambda: compute_loss(task, model, batch))
+    model.zero_grad(set_to_none=True)
+    limit = MEMORY_SHARE * free_bytes(world.device) / world.processes_per_host / max(each, 1)
+    return max((d for d in range(1, share + 1) if share % d == 0 and d <= limit), default=1)
+
+
+def _within_memory(
+    task: Task, model: nn.Module, micro: int, precisions: list[Precision], device: torch.device
+) -> tuple[int, dict[Precision, float]]:
+    """Times one forward and backward pass in each precision, with half the samples where memory runs out."""
+    while True:
+        try:
+            batch = _batch_of(task, micro, device)
+            return micro, _race({p: _step(task, model, batch, p) for p in precisions}, device)
+        except torch.OutOfMemoryError:
+            if micro == 1:
+                raise
+            micro //= 2
+            model.zero_grad(set_to_none=True)
+
+
+def _batch_of(task: Task, count: int, device: torch.device) -> Any:
+    assert task.train_data is not None
+    known = task.train_data.num_samples
+    ids = np.arange(count, dtype=np.int64)
+    return moved(task.train_data.batch(ids if known is None else ids % known), device)
+
+
+def _step(task: Task, model: nn.Module, batch: Any, precision: str) -> Callable[[], None]:
+    device = next(model.parameters()).device.type
+    dtype = torch.float16 if precision == "fp16" else torch.bfloat16
+
+    def run() -> None:
+        with nullcontext() if precision == "fp32" else torch.autocast(device, dtype):
+            loss = compute_loss(task, model, batch)
+        loss.backward()  # type: ignore[no-untyped-call]
+        model.zero_grad(set_to_none=True)
+
+    return run
+
+
+def _race(runners: dict[Any, Callable[[], None]], device: torch.device) -> dict[Any, float]:
+    """Seconds of each, the best of some turns; they take turns, since other load comes and goes."""
+    best = dict.fromkeys(runners, float("inf"))
+    for turn in range(TRIALS + 1):
+        for name, run in runners.items():
+            started = time.perf_counter()
+            run()
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            if turn > 0:  # The first turn warms up.
+                best[name] = min(best[name], time.perf_counter() - started)
+    return best
+
+
+def _compiling_pays(task: Task, model: nn.Module, batch: Any, precision: str, device: torch.device) -> bool:
+    mode = "reduce-overhead" if device.type == "cuda" else None
+    try:
+        compiled: Any = torch.compile(model, mode=mode)
+        times = _race(
+            {"eager": _step(task, model, batch, precision), "compiled": _step(task, compiled, batch, precision)}, device
+        )
+    except Exception as error:
+        # What cannot be compiled trains as it is.
+        logger.info("not compiled: %s: %s", type(error).__name__, str(error).split("\n")[0])
+        return False
+    return times["compiled"] * WORTH < times["eager"]
+
+
+def _causal_flops(task: Task, experiment: Experiment) -> float | None:
+    assert task.train_data is not None
+    if hasattr(task.model_cls, "flops_per_token"):
+        return None  # The user's own count says nothing of attention.
+    count = measure_flops_per_token(
+        lambda: create_model(task, experiment.size_param_value),
+        task.train_data,
+        lambda model, batch: compute_loss(task, model, batch),
+    )
+    return None if count.method == "6N" else count.causal
+
+
+def _share(experiment: Experiment, world_size: int) -> int:
+    """Samples of a step per process."""
+    return -(-(experiment.recipe.batch_tokens // experiment.tokens_per_sample) // world_size)
