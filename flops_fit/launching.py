@@ -1,6 +1,7 @@
 """In which world do we run: which device, how many processes, and does Accelerate see them all?"""
 
 import contextlib
+import gc
 import os
 import platform
 import sys
@@ -148,7 +149,9 @@ def open_world() -> Iterator[World]:
     world = World(accelerator, _host_group())
     yield world
     if world.size > 1:
-        # Without the barrier a process can end while another still talks to it, and gloo aborts.
+        # Without the barrier a process can end while another still talks to it, and gloo aborts; it also aborts
+        # where a wrapped model that waits for the collector still holds the group when the interpreter ends.
+        gc.collect()
         dist.barrier()
         accelerator.end_training()
 

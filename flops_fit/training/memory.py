@@ -5,25 +5,30 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from torch import nn
 
 MEMINFO = Path("/proc/meminfo")
 
 
-def bytes_per_sample(forward: Callable[[], torch.Tensor]) -> int:
-    """Counts what a forward pass saves for its backward pass, weights left out where they are shared with it.
+def bytes_per_sample(model: nn.Module, forward: Callable[[], torch.Tensor]) -> int:
+    """Counts what a forward pass saves for its backward pass, beside the weights.
 
     Args:
+        model: Its weights do not count, they are there once for all samples.
         forward: Runs the model on one sample and returns the loss.
     """
+    weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
     saved: dict[int, int] = {}
 
     def pack(tensor: torch.Tensor) -> torch.Tensor:
-        if not isinstance(tensor, torch.nn.Parameter):
-            saved[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            saved[storage.data_ptr()] = storage.nbytes()
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        forward()
+        loss = forward()
+    del loss  # Alive until here, so that no two saved tensors shared an address.
     return sum(saved.values())
 
 

@@ -1,0 +1,70 @@
+"""Each sample of a step goes to one process."""
+
+import numpy as np
+import pytest
+from support import make_experiment
+
+from flops_fit.training.feeding import prefetched, step_batches
+from flops_fit.training.order import sample_ids
+
+
+class Numbers:
+    tokens_per_sample, num_samples, fingerprint = 16, 512, "numbers"
+
+    def batch(self, ids):
+        return ids, ids
+
+
+def steps_of(rank, size, micro_batch=None, first_step=0):
+    batches = step_batches(Numbers(), make_experiment(), first_step, rank=rank, size=size, micro_batch=micro_batch)
+    return [[(list(inputs), count) for (inputs, _), count in step] for step in batches]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 8])
+@pytest.mark.parametrize("micro_batch", [None, 1, 3])
+def test_the_processes_share_the_samples_of_a_step(size, micro_batch):
+    shares = [steps_of(rank, size, micro_batch) for rank in range(size)]
+    taken = [i for step in zip(*shares, strict=True) for share in step for ids, count in share for i in ids[:count]]
+    assert taken == list(sample_ids(0, 0, 150, 512))
+    # Every process takes part in every step.
+    assert {len(share) for share in shares} == {19}
+
+
+def test_any_step_is_found_without_those_before_it():
+    assert steps_of(0, 2, first_step=7) == steps_of(0, 2)[7:]
+
+
+def test_a_process_without_samples_takes_part_with_weight_zero():
+    # Six samples remain for the last step.
+    assert [count for _, count in steps_of(7, 8)[-1]] == [0]
+
+
+def test_items_come_in_order_and_an_error_where_its_item_would_have():
+    def numbers():
+        yield from range(5)
+        raise RuntimeError("no more")
+
+    found = []
+    with pytest.raises(RuntimeError, match="no more"):
+        for item in prefetched(numbers(), lambda x: 10 * x):
+            found.append(item)
+    assert found == [0, 10, 20, 30, 40]
+
+
+def test_items_are_taken_ahead_but_not_all():
+    taken = []
+
+    def numbers():
+        for i in range(100):
+            taken.append(i)
+            yield i
+
+    items = prefetched(numbers(), lambda x: x, ahead=2)
+    assert next(items) == 0
+    next(items)
+    items.close()
+    assert len(taken) <= 4
+
+
+def test_the_end_is_an_end():
+    assert list(prefetched(iter(np.arange(3)), lambda x: x)) == [0, 1, 2]
