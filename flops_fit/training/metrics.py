@@ -37,13 +37,13 @@ class MetricsLog:
         self._flops_per_token = experiment.measured_flops_per_token or experiment.flops_per_token
         self._tokens = first_step * experiment.recipe.batch_tokens
         self._started = self._last = time.perf_counter()
+        if settings.trackers:
+            _start_trackers(world.accelerator, settings.trackers, run_dir, experiment)
         if world.is_main:
             path = run_dir / "metrics.jsonl"
             kept = [line for line in _whole_lines(path) if json.loads(line)["step"] <= first_step]
             self._file = path.open("w", encoding="utf-8")
             self._file.writelines(kept)
-        if settings.trackers:
-            _start_trackers(world.accelerator, settings.trackers, run_dir, experiment)
 
     def write(
         self, step: int, *, tokens: int, loss: float, learning_rate: float, gradient_norm: torch.Tensor | None

@@ -44,11 +44,10 @@ def test_items_come_in_order_and_an_error_where_its_item_would_have():
         yield from range(5)
         raise RuntimeError("no more")
 
-    found = []
+    items = prefetched(numbers(), lambda x: 10 * x)
+    assert [next(items) for _ in range(5)] == [0, 10, 20, 30, 40]
     with pytest.raises(RuntimeError, match="no more"):
-        for item in prefetched(numbers(), lambda x: 10 * x):
-            found.append(item)
-    assert found == [0, 10, 20, 30, 40]
+        next(items)
 
 
 def test_items_are_taken_ahead_but_not_all():
