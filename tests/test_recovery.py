@@ -14,6 +14,7 @@ SWEEP = [
     "sweep.compute_budgets=[5e8,1e9,2e9]", "sweep.num_sizes_per_budget=4", "sweep.max_size=32",
     "sweep.limits.min_tokens_per_param=0.1", "train.checkpoint_seconds=0.05", "train.eval_samples=256",
 ]  # fmt: skip
+STOPS = 5
 ENV = os.environ | {"OMP_NUM_THREADS": "1"}
 
 
@@ -26,28 +27,29 @@ def losses(folder):
     return {r["experiment"]["experiment_id"]: (r["loss"], r["tokens_seen"]) for r in results}
 
 
+def progress(folder):
+    """What a stop could undo: checkpoints and results."""
+    return {p for pattern in ("results/*.json", "runs/*/checkpoints/step-*") for p in folder.glob(pattern)}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_a_sweep_stopped_again_and_again_ends_as_one_that_was_not(tmp_path, how):
     subprocess.run(command(tmp_path / "whole"), check=True, capture_output=True, env=ENV)
     rng = np.random.default_rng(0)
-    stops, code = 0, None
-    for _ in range(40):
+    for _ in range(STOPS):
+        before = progress(tmp_path / "stopped")
         process = subprocess.Popen(
             command(tmp_path / "stopped"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=ENV
         )
-        # Start-up takes some seconds; stops fall into start-up, training, evaluation and publishing alike.
-        deadline = time.monotonic() + rng.uniform(3, 8)
-        while process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.02)
-        code = process.poll()
-        if code is not None:
-            break
+        # Something new must be there first, or a slow start would never be got over.
+        while process.poll() is None and progress(tmp_path / "stopped") == before:
+            time.sleep(0.01)
+        time.sleep(rng.uniform(0, 0.5))
+        assert process.poll() is None, "it ended before it could be stopped"
         process.send_signal(how)
         process.wait()
-        stops += 1
-    assert code == 0
-    assert stops >= 1
+    subprocess.run(command(tmp_path / "stopped"), check=True, capture_output=True, env=ENV)
     assert losses(tmp_path / "stopped") == losses(tmp_path / "whole")
 
 
