@@ -40,16 +40,30 @@ def choose(trials: tuple[Trial, ...], available: tuple[str, ...], options: FitOp
         options: A forced law, and the floors.
     """
     names = [name for name in PREFERENCE if name in available]
-    if options.law is not None and options.law in available:
-        names = [options.law]
-    if not names:
+    if not names and options.law not in available:
         return Choice(law=None, reason="no method gives a number", n_form_sd=0.0, loss_form_sd=0.0, num_trials=0)
-    law = names[0]
+    if options.law in available:
+        law, reason = str(options.law), "asked for by the options"
+    else:
+        law, reason = _by_evidence(trials, names)
     own = [t for t in trials if t.law == law]
     n_form, loss_form, count = form_uncertainty(own, options)
-    return Choice(
-        law=law, reason="the first that gives a number", n_form_sd=n_form, loss_form_sd=loss_form, num_trials=count
-    )
+    return Choice(law=law, reason=reason, n_form_sd=n_form, loss_form_sd=loss_form, num_trials=count)
+
+
+def _by_evidence(trials: tuple[Trial, ...], names: list[str]) -> tuple[str, str]:
+    """The first name, and how it and the best of the others did on the hidden budgets."""
+    score = {}
+    for name in names:
+        own = [(t.n_error, t.reach) for t in trials if t.law == name and t.n_error is not None]
+        if len(own) >= MIN_TRIALS:
+            score[name] = float(np.sqrt(np.mean([(error / (reach + REACH_OFFSET)) ** 2 for error, reach in own])))
+    first = names[0]
+    if first not in score:
+        return first, f"too few hidden budgets to compare methods; {first} is the first that gives a number"
+    best = min(score, key=lambda name: score[name])
+    said = f"on the hidden budgets {first} missed ln N_opt by {score[first]:.2f} per decade of extrapolation"
+    return first, said if best == first else f"{said} ({best}, the best method here, by {score[best]:.2f})"
 
 
 def form_uncertainty(trials: list[Trial], options: FitOptions) -> tuple[float, float, int]:

@@ -44,6 +44,7 @@ def doubts_of_curves(methods: Methods) -> Iterator[Finding]:
         ("optimum_at_edge", "beyond"),
         ("negative_curvature", "bends"),
         ("few_sizes", "only"),
+        ("scattered_curve", "scatter"),
     ):
         yield from _refused(methods, code, word)
     flat = [c.compute_budget for c in methods.curves if c.n_opt is not None and c.n_opt.high / c.n_opt.low > FLAT]

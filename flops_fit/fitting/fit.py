@@ -41,7 +41,6 @@ def fit(runs: RunTable, *, options: FitOptions = DEFAULT) -> ScalingLaws:
         )
     methods = fit_methods(condense(make_columns(used)), options, count=options.num_bootstraps)
     rollouts = roll_out(methods, options)
-    choice = choose(rollouts.trials, tuple(methods.fitted), options)
     laws, fitted = _all_laws(methods), dict(methods.fitted)
     if has_repeats(selection.before):
         constrained = fit_data_constrained(selection.before, options)
@@ -49,8 +48,7 @@ def fit(runs: RunTable, *, options: FitOptions = DEFAULT) -> ScalingLaws:
             laws["data_constrained"] = constrained
         else:
             laws["data_constrained"], fitted["data_constrained"] = constrained.law, constrained
-    if options.law is not None and options.law in fitted and choice.law != options.law:
-        choice = replace(choice, law=options.law, reason="asked for by the options")
+    choice = choose(rollouts.trials, tuple(fitted), options)
     result = ScalingLaws(
         runs=used,
         runs_excluded=used.excluded,

@@ -9,7 +9,8 @@ from flops_fit.records import Finding
 
 FAR = 10.0
 """Beyond this many times the tested factor an extrapolation is a warning, not a remark."""
-LARGEST_LOG = 700.0
+USELESS = 100.0
+"""An N_opt interval whose ends differ by more than this factor is no answer."""
 
 
 def make_prediction(
@@ -60,7 +61,11 @@ def make_prediction(
             num_tokens=float(np.exp(log_d(baseline_log_n))),
             loss=None if baseline_log_loss is None else float(np.exp(baseline_log_loss)),
         ),
-        findings=(*_about_reach(factor, tested_factor), *_about_flops(flops, float(size.value[0]))),
+        findings=(
+            *_about_width(size),
+            *_about_reach(factor, tested_factor),
+            *_about_flops(flops, float(size.value[0])),
+        ),
     )
 
 
@@ -94,20 +99,28 @@ def _about_flops(flops: FlopsFunction, log_n: float) -> tuple[Finding, ...]:
     )
 
 
+def _about_width(size: Spread) -> tuple[Finding, ...]:
+    factor = float(np.exp(size.high[0] - size.low[0]))
+    if factor <= USELESS:
+        return ()
+    return (
+        Finding(
+            level="error",
+            code="no_useful_interval",
+            message=f"The interval of N_opt spans a factor of {factor:.2g}: these runs do not say what is best there.",
+            advice="Add budgets nearer to the target, and sizes on both sides of each minimum.",
+        ),
+    )
+
+
 def _ends(spread: Spread) -> list[tuple[float, ...]]:
     """(value,), and (low, high) of the whole, the statistical and the form interval, in logs."""
-    value, down, up, form = (float(a[0]) for a in (spread.value, spread.down, spread.up, spread.form))
-    return [
-        (value,),
-        (float(spread.low[0]), float(spread.high[0])),
-        (value - down, value + up),
-        (value - form, value + form),
-    ]
+    parts = (spread.ends, spread.statistical_ends, spread.form_ends)
+    return [(float(spread.value[0]),), *((float(low[0]), float(high[0])) for low, high in parts)]
 
 
 def _estimate(parts: list[tuple[float, ...]]) -> Estimate:
-    # An end that no float can hold says "anything"; it stays finite, because strict JSON has no infinity.
-    natural = [tuple(float(np.exp(np.clip(v, -LARGEST_LOG, LARGEST_LOG))) for v in part) for part in parts]
+    natural = [tuple(float(np.exp(v)) for v in part) for part in parts]
     return Estimate(
         value=natural[0][0],
         interval=(min(natural[1]), max(natural[1])),

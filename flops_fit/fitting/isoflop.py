@@ -83,14 +83,15 @@ def fit_parabola(log_n: FloatArray, loss: FloatArray) -> FloatArray:
     return np.asarray(np.stack([c2, c1 - 2 * c2 * centre, c0 - c1 * centre + c2 * centre**2]))
 
 
-def parabola_doubt(log_n: FloatArray, coefficients: FloatArray) -> str | None:
+def parabola_doubt(log_n: FloatArray, coefficients: FloatArray, lowest: float) -> str | None:
     """Says why a parabola's vertex cannot be believed, or None.
 
     Args:
         log_n: Sizes in the window, ascending.
         coefficients: (c2, c1, c0).
+        lowest: Least loss of the runs in the window.
     """
-    c2, c1, _ = (float(c) for c in coefficients)
+    c2, c1, c0 = (float(c) for c in coefficients)
     if len(log_n) < MIN_SIZES:
         return f"only {len(log_n)} sizes; a parabola needs {MIN_SIZES} to be checked"
     if c2 <= 0:
@@ -99,6 +100,8 @@ def parabola_doubt(log_n: FloatArray, coefficients: FloatArray) -> str | None:
     if vertex <= log_n[0] or vertex >= log_n[-1]:
         end = "smallest" if vertex <= log_n[0] else "largest"
         return f"the minimum lies beyond the {end} size"
+    if c0 - c1 * c1 / (4 * c2) < lowest * np.exp(-MAX_OVERSHOOT):
+        return "the parabola falls far below every run, so it follows their scatter"
     return None
 
 

@@ -21,12 +21,12 @@ from flops_fit.fitting.projection import search_exponents
 from flops_fit.records import FloatArray
 
 # Rows of one batch: keeps the (resamples, cells) and (resamples, runs) blocks inside the cache.
-MAX_BLOCK = 60_000
+MAX_BLOCK = 40_000
 EXPONENT_BOUNDS = (0.01, 3.0)
 # ln E, ln A, ln B (centred) may fall this far below the smallest loss before they count as zero.
 LOG_TERM_FLOOR = -9.0
 # A start that is still this much worse than its resample's best after the first round is dropped.
-FIRST_ROUND = 8
+FIRST_ROUND = 6
 MAX_ITERATIONS = 150
 
 

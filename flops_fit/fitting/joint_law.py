@@ -65,6 +65,8 @@ def fit_joint_law(
     weights = base[used] * columns.weight[used]
     point = fit_joint(problem, weights[None], keep=5, tolerance=1e-13)
     drawn = resample_weights(columns, count, rng)[:, used] * base[used]
+    enough = (drawn > 0).sum(axis=1) >= MIN_RUNS
+    drawn = drawn[enough] if enough.any() else weights[None]
     resampled = fit_joint(problem, drawn, keep=3, tolerance=1e-7)
     theta = np.concatenate([point.theta, resampled.theta])
     return JointMethod(

@@ -131,7 +131,7 @@ def _parabola_minimum(
         return None, None, f"only {len(x)} sizes; a parabola needs {MIN_SIZES} to be checked"
     level = cells.log_loss[inside]
     coefficients = fit_parabola(x, np.exp(level))
-    doubt = parabola_doubt(x, coefficients)
+    doubt = parabola_doubt(x, coefficients, float(np.exp(level.min())))
     if doubt:
         return coefficients, None, doubt
     drawn = np.exp(level + noise @ cells.average[inside].T)

@@ -21,6 +21,8 @@ from flops_fit.fitting.spread import FittedMethod, Spread
 from flops_fit.records import ExcludedRun, Finding, FloatArray, RunTable
 from flops_fit.schema import to_plain, unknown_name
 
+LOSS_REACH = float(np.log(1000.0))
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ScalingLaws:
@@ -121,7 +123,9 @@ class ScalingLaws:
         if spread is None:
             return None
         log_c = self.flops.log_flops_per_token(log_n) + log_d
+        seen = np.log(self.runs.loss)
         spread = spread.widened(self._form(name, log_c, level)[1])
+        spread = spread.bounded(float(seen.min()) - LOSS_REACH, float(seen.max()) + LOSS_REACH)
         return np.exp(spread.value), np.exp(spread.low), np.exp(spread.high)
 
     def to_plain(self) -> dict[str, Any]:
@@ -174,13 +178,17 @@ class ScalingLaws:
         """A law's own answer, widened by its roll-out errors."""
         n, loss = self.methods[name].optimum(log_compute, level)
         n_form, loss_form = self._form(name, log_compute, level)
-        return n.widened(n_form), loss.widened(loss_form)
+        # At least one parameter and one token; a loss is within a factor of 1000 of what was seen.
+        most = log_compute - float(np.median(self.flops.log_ratio))
+        seen = np.log(self.runs.loss)
+        return (
+            n.widened(n_form).bounded(0.0, np.maximum(most, 0.0)),
+            loss.widened(loss_form).bounded(float(seen.min()) - LOSS_REACH, float(seen.max()) + LOSS_REACH),
+        )
 
     def _form(self, name: str, log_compute: FloatArray, level: float) -> tuple[FloatArray, FloatArray]:
         """Half-widths of ln N_opt and ln loss that the roll-outs, or the floor, add."""
-        n_sd, loss_sd = self.choice.n_form_sd, self.choice.loss_form_sd
-        if name != self.choice.law:
-            n_sd, loss_sd, _ = form_uncertainty([t for t in self.trials if t.law == name], self.options)
+        n_sd, loss_sd, _ = form_uncertainty([t for t in self.trials if t.law == name], self.options)
         reach = np.maximum((log_compute - np.log(self.max_compute)) / np.log(10), 0.0) + REACH_OFFSET
         quantile = normal_quantile(level)
         return quantile * n_sd * reach, quantile * loss_sd * reach

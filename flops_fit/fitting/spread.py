@@ -1,6 +1,6 @@
 """How is an uncertain number passed on inside the fitting room?"""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -21,19 +21,46 @@ class Spread:
     form: FloatArray
     """Half-width that the law's own form adds, >= 0."""
 
+    floor: FloatArray | float = -np.inf
+    """Lowest possible value, such as one parameter."""
+    ceiling: FloatArray | float = np.inf
+
     def widened(self, form: FloatArray) -> "Spread":
         """Returns the same with ``form`` added in quadrature to the form part."""
-        return Spread(value=self.value, down=self.down, up=self.up, form=np.hypot(self.form, form))
+        return replace(self, form=np.hypot(self.form, form))
+
+    def bounded(self, floor: FloatArray | float, ceiling: FloatArray | float) -> "Spread":
+        """Returns the same with value and ends held between what is possible."""
+        return replace(self, value=np.clip(self.value, floor, ceiling), floor=floor, ceiling=ceiling)
+
+    @property
+    def ends(self) -> tuple[FloatArray, FloatArray]:
+        """(low, high), statistical and form parts together."""
+        return self._held(np.hypot(self.down, self.form), np.hypot(self.up, self.form))
+
+    @property
+    def statistical_ends(self) -> tuple[FloatArray, FloatArray]:
+        """(low, high) of the statistical part alone."""
+        return self._held(self.down, self.up)
+
+    @property
+    def form_ends(self) -> tuple[FloatArray, FloatArray]:
+        """(low, high) of the form part alone."""
+        return self._held(self.form, self.form)
 
     @property
     def low(self) -> FloatArray:
-        """Lower end, statistical and form parts together."""
-        return np.asarray(self.value - np.hypot(self.down, self.form))
+        """Lower end."""
+        return self.ends[0]
 
     @property
     def high(self) -> FloatArray:
         """Upper end."""
-        return np.asarray(self.value + np.hypot(self.up, self.form))
+        return self.ends[1]
+
+    def _held(self, down: FloatArray, up: FloatArray) -> tuple[FloatArray, FloatArray]:
+        low, high = (np.clip(end, self.floor, self.ceiling) for end in (self.value - down, self.value + up))
+        return np.asarray(low), np.asarray(high)
 
 
 class FittedMethod(Protocol):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from flops_fit.records import RunTable
+from flops_fit.runs import read_runs
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 
@@ -87,19 +88,12 @@ def chinchilla_isoflop():
     )
 
 
-def gemstones_isoflop(condition, num_budgets=8):
-    """Gemstones as IsoFLOP curves: each model's loss, interpolated in ln D, where it has spent the budget."""
-    table = read_published("gemstones.csv", condition)
-    shapes = np.unique(table.num_params)
-    low, high = np.quantile(table.compute, [0.1, 0.9])
-    rows = []
-    for budget in np.geomspace(low, high, num_budgets):
-        for n in shapes:
-            mine = table.num_params == n
-            d, loss = table.num_tokens[mine], table.loss[mine]
-            order = np.argsort(d)
-            tokens = budget / (6 * n)
-            if len(d) > 1 and d.min() <= tokens <= d.max():
-                rows.append((budget, n, tokens, np.interp(np.log(tokens), np.log(d[order]), loss[order])))
-    budget, n, d, loss = np.array(rows).T
-    return make_table(n, d, loss, compute=budget, compute_budget=budget)
+GEMSTONES = ("hot", "cool_end", "lr_ablation_hot")
+
+
+def gemstones(condition):
+    """Gemstones as the product reads it: no planned budgets, so C within 15 % make one."""
+    path = DATA / "gemstones.csv"
+    if not path.exists():
+        pytest.skip(f"{path} is absent: this check needs the published runs")
+    return read_runs(path, condition=condition)

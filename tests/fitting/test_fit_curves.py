@@ -41,10 +41,11 @@ def test_a_parabola_is_recovered():
         (np.arange(5.0), (1.0, 2.0, 0.0), "beyond the smallest"),
         (np.arange(5.0), (1.0, -20.0, 0.0), "beyond the largest"),
         (np.arange(3.0), (1.0, -2.0, 0.0), "only 3 sizes"),
+        (np.arange(5.0), (1.0, -4.0, 4.5), "scatter"),
     ],
 )
 def test_a_parabola_that_cannot_be_believed_says_why(log_n, coefficients, reason):
-    assert reason in parabola_doubt(log_n, np.array(coefficients))
+    assert reason in parabola_doubt(log_n, np.array(coefficients), 1.0)
 
 
 def test_runs_of_one_size_are_averaged():

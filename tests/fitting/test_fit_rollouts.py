@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tables_of_runs import PORIAN, chinchilla_isoflop, gemstones_isoflop, isoflop_table, read_published
+from tables_of_runs import GEMSTONES, PORIAN, chinchilla_isoflop, gemstones, isoflop_table, read_published
 
 from flops_fit.fitting import ChinchillaLaw, FitOptions, fit
 from flops_fit.fitting.choice import form_uncertainty
@@ -18,7 +18,7 @@ FAST = FitOptions(num_bootstraps=40)
 def published_sweeps():
     yield from (read_published("porian_rw_base.csv", condition) for condition in PORIAN)
     yield chinchilla_isoflop()
-    yield from (gemstones_isoflop(condition) for condition in ("hot", "cool_end", "lr_ablation_hot"))
+    yield from (gemstones(condition) for condition in GEMSTONES)
 
 
 def trial(n_error, n_sd, loss_error=0.0, log_c=50.0):
