@@ -1,9 +1,11 @@
 """In which world do we run: which device, how many processes, and does Accelerate see them all?"""
 
 import contextlib
+import ctypes
 import gc
 import os
 import platform
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -12,12 +14,16 @@ from typing import Any, NoReturn, TypeVar
 
 import torch
 import torch.distributed as dist
-from accelerate import Accelerator, DistributedType
+from accelerate import Accelerator
 from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, fully_shard
 
 from flops_fit.errors import LaunchError, ModelFailed
 
 T = TypeVar("T")
+
+PR_SET_PDEATHSIG = 1
 
 WORKING_COMMANDS = (
     "Start with `torchrun --nproc_per_node N -m flops_fit ...` or "
@@ -32,6 +38,8 @@ class World:
     accelerator: Accelerator
     host_group: Any = None
     """Talks between the hosts, so that no GPU has to be waited for; None is the default group."""
+    is_sharded: bool = False
+    """Whether each process holds a part of the model (FSDP)."""
 
     @property
     def size(self) -> int:
@@ -59,16 +67,26 @@ class World:
         return 1 if self.device.type != "cpu" else int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
     def prepare(self, model: nn.Module) -> nn.Module:
-        """Moves a model to the device and wraps it for several processes."""
+        """Moves a model to the device, and wraps or shards it for several processes."""
+        if self.is_sharded:
+            return _shard(model, self.device.type, self.size)
         if self.size == 1:
             return model.to(self.device)
         prepared: nn.Module = self.accelerator.prepare_model(model)
         return prepared
 
-    @property
-    def is_sharded(self) -> bool:
-        """Whether each process holds a part of the model (FSDP)."""
-        return bool(self.accelerator.distributed_type == DistributedType.FSDP)
+    @contextlib.contextmanager
+    def no_sync(self, model: nn.Module) -> Iterator[None]:
+        """Within this, backward passes through a prepared model add up gradients on this process alone."""
+        if not isinstance(model, FSDPModule):
+            with model.no_sync():  # type: ignore[operator]
+                yield
+            return
+        model.set_requires_gradient_sync(False)
+        try:
+            yield
+        finally:
+            model.set_requires_gradient_sync(True)
 
     def sum(self, values: torch.Tensor) -> torch.Tensor:
         """Adds a tensor over all processes; every one must call it."""
@@ -128,7 +146,7 @@ class World:
 
 @contextlib.contextmanager
 def open_world() -> Iterator[World]:
-    """Opens the world that the launcher announced.
+    """Opens the world that the launcher announced: WORLD_SIZE, and ACCELERATE_USE_FSDP for a sharded model.
 
     Raises:
         LaunchError: If Accelerate sees another number of processes than WORLD_SIZE says: each would train alone.
@@ -146,7 +164,10 @@ def open_world() -> Iterator[World]:
             f"the launcher announced WORLD_SIZE={announced} and Accelerate sees {accelerator.num_processes} "
             f"processes. {WORKING_COMMANDS}"
         )
-    world = World(accelerator, _host_group())
+    if announced > 1:
+        _end_with_launcher()
+    is_sharded = announced > 1 and os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
+    world = World(accelerator, _host_group(), is_sharded)
     yield world
     if world.size > 1:
         # Without the barrier a process can end while another still talks to it, and gloo aborts; it also aborts
@@ -154,6 +175,26 @@ def open_world() -> Iterator[World]:
         gc.collect()
         dist.barrier()
         accelerator.end_training()
+
+
+def _end_with_launcher() -> None:
+    """Lets this process be killed when its launcher is: torchrun's ranks would else go on and on without it."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _shard(model: nn.Module, device_type: str, size: int) -> nn.Module:
+    """Splits the layers of a model over all processes, each layer of an ``nn.ModuleList`` on its own.
+
+    With torch's FSDP2 itself: Accelerate shards on GPUs only, and together with an optimizer that it prepares.
+    """
+    mesh = init_device_mesh(device_type, (size,))
+    for module in list(model.modules()):
+        if isinstance(module, nn.ModuleList):
+            for layer in module:
+                fully_shard(layer, mesh=mesh)
+    fully_shard(model, mesh=mesh)
+    return model
 
 
 def _host_group() -> Any:
