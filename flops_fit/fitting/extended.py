@@ -25,6 +25,7 @@ START_EXPONENTS = np.geomspace(0.15, 0.7, 5)
 # Noise below this, sd in log loss, is not believed: no form is right to 0.05 %.
 SIGMA_FLOOR = 5e-4
 HUBER_ROUNDS, SIGMA_ROUNDS = 6, 3
+LAST_ROUNDS = 30
 HUBER_SCALE = 1.5
 LONGEST_STEP = 0.7
 
@@ -89,8 +90,9 @@ def fit_extended(
         sigma = np.maximum(_robust_sd(residual, weights), SIGMA_FLOOR)
         robust = np.minimum(1.0, HUBER_SCALE * sigma[:, None] / np.maximum(np.abs(residual), 1e-300))
     w = weights * robust
-    for _ in range(SIGMA_ROUNDS):
-        parameters, step = _maximise(data, w, parameters, mean, prior, sigma, rounds=8)
+    for last in (*[False] * (SIGMA_ROUNDS - 1), True):
+        rounds = LAST_ROUNDS if last else 8
+        parameters, step = _maximise(data, w, parameters, mean, prior, sigma, rounds=rounds)
         residual = log_loss - extended_log_loss(parameters, data.x, data.y)
         information = _information(data, w, parameters)
         penalty = sigma[:, None, None] ** 2 * prior

@@ -8,7 +8,7 @@ is there to compare with, and the roll-outs show what it is worth.
 
 import numpy as np
 
-from flops_fit.fitting.columns import Columns, IntArray, lower_hull
+from flops_fit.fitting.columns import FEW_RUNS, Columns, IntArray, lower_hull
 from flops_fit.fitting.line_law import LineMethod, draw_line
 from flops_fit.fitting.options import FitOptions
 from flops_fit.fitting.outcomes import LawFit, refused_law
@@ -19,6 +19,9 @@ MIN_CORNERS = 4
 MAX_REPLICATES = 100
 # Runs this far above the hull in log loss are on the hull of no resample.
 REACHABLE = 0.1
+MAX_GAP = 0.02
+# A resample's hull is of the runs it drew: 63 % of them, be the weights multiplicities or exponential.
+SMALL_WEIGHT = 0.46
 
 
 def fit_approach1(
@@ -32,17 +35,36 @@ def fit_approach1(
             f"the lower hull has {len(corners)} corners; {MIN_CORNERS} of three sizes are the least.",
             len(columns),
         )
+    gap = _frontier_gap(columns, corners)
+    if gap > MAX_GAP:
+        return refused_law(
+            "approach1",
+            f"the best loss falls faster and faster, so the hull passes {np.expm1(gap):.1%} below some budget's best "
+            "run: its corners are not the optima.",
+            len(columns),
+        )
     grid = np.linspace(columns.log_c[corners[0]], columns.log_c[corners[-1]], 8)
     rows = [_along(columns, corners, grid)]
     edge = np.interp(columns.log_c, columns.log_c[corners], columns.log_loss[corners])
     reachable = np.flatnonzero(columns.log_loss <= edge + REACHABLE)
-    for weights in resample_weights(columns, min(count, MAX_REPLICATES), rng):
-        drawn = reachable[weights[reachable] > 0]
+    for weights in resample_weights(columns, min(count, MAX_REPLICATES), rng) / columns.weight:
+        drawn = reachable[weights[reachable] > SMALL_WEIGHT]
         if len(drawn) >= MIN_CORNERS:
             rows.append(_along(columns, drawn[lower_hull(columns.log_c[drawn], columns.log_loss[drawn])], grid))
     log_n, loss = (np.stack([row[i] for row in rows]) for i in (0, 1))
     used = f"{len(corners)} corners of the lower hull"
     return draw_line("approach1", columns, grid, log_n, loss, options.level, used)
+
+
+def _frontier_gap(columns: Columns, corners: IntArray) -> float:
+    """How far the hull passes below the best run of a budget between its ends, in log loss."""
+    best = np.full(columns.num_budgets, np.inf)
+    np.minimum.at(best, columns.budget, columns.log_loss)
+    inside = (np.bincount(columns.budget) >= FEW_RUNS) & (columns.log_budgets < columns.log_c[corners[-1]])
+    if not inside.any():
+        return 0.0
+    hull = np.interp(columns.log_budgets[inside], columns.log_c[corners], columns.log_loss[corners])
+    return float(np.max(best[inside] - hull))
 
 
 def _along(columns: Columns, corners: IntArray, grid: FloatArray) -> tuple[FloatArray, FloatArray]:

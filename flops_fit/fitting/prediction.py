@@ -48,6 +48,8 @@ class Prediction:
     tokens_per_param_estimate: Estimate
     loss_estimate: Estimate
     baseline: Baseline
+    interval_basis: str
+    """What the intervals rest on and how their coverage was measured; for people."""
     findings: tuple[Finding, ...] = ()
     """What to know about this prediction in particular."""
 
@@ -110,6 +112,7 @@ class Prediction:
             "level": self.level,
             "extrapolation_factor": self.extrapolation_factor,
             "law": self.law,
+            "interval_basis": self.interval_basis,
             "baseline": to_plain(self.baseline),
             "findings": to_plain(self.findings),
         }

@@ -84,7 +84,18 @@ class ScalingLaws:
             flops=self.flops,
             baseline_log_n=float(log_n[0]),
             baseline_log_loss=None if baseline is None else float(baseline.value[0]),
+            num_trials=sum(t.law == name for t in self.trials),
         )
+
+    def predictions(self, compute: float, *, level: float | None = None) -> dict[str, Prediction]:
+        """What every method that gives numbers says at ``compute`` FLOPs, by name."""
+        return {name: self.predict(compute, law=name, level=level) for name in self.methods}
+
+    def residuals(self, *, law: str | None = None) -> FloatArray | None:
+        """Log loss of each run minus the law's, shape (n_runs,); None where the law has no L(N, D)."""
+        log_n, log_d = np.log(self.runs.num_params), np.log(self.runs.num_tokens)
+        spread = self.methods[self._law_name(law)].log_loss_at(log_n, log_d, self.options.level)
+        return None if spread is None else np.log(self.runs.loss) - spread.value
 
     def n_opt_band(
         self, compute: FloatArray, *, law: str | None = None, level: float | None = None

@@ -76,3 +76,22 @@ def test_too_few_runs_are_an_error():
 def test_options_out_of_range_are_refused():
     with pytest.raises(ConfigError, match="level"):
         FitOptions(level=1.5)
+
+
+def test_one_call_says_what_every_method_says_at_the_target(exact):
+    said = exact.predictions(1e22)
+    assert set(said) == {"approach1", "approach2", "akima", "approach3", "windowed", "extended"}
+    for prediction in said.values():
+        assert prediction.num_params == pytest.approx(HOFFMANN.n_opt(1e22), rel=0.3)
+        assert "nominal 90%" in prediction.interval_basis
+
+
+def test_residuals_of_an_exact_law_are_zero(exact):
+    assert np.abs(exact.residuals(law="approach3")).max() < 1e-9
+    assert exact.residuals(law="approach2") is None
+
+
+def test_a_law_can_be_asked_for():
+    laws = fit(isoflop_table(HOFFMANN, BUDGETS, 7), options=FitOptions(num_bootstraps=20, law="approach2"))
+    assert laws.recommended == "approach2"
+    assert laws.predict(1e22).law == "approach2"
