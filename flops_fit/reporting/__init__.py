@@ -17,9 +17,9 @@ __all__ = ["chinchilla_table", "format_summary", "save_figures", "summary_html",
 
 def save_figures(laws: ScalingLaws, directory: Path) -> tuple[Path, ...]:
     """Writes every figure into ``directory`` as SVG and PNG and returns the paths."""
-    from flops_fit.reporting import figure_files
+    from flops_fit.reporting.figure_files import save_figures as save
 
-    return figure_files.save_figures(laws, directory)
+    return save(laws, directory)
 
 
 def write_report(
@@ -39,13 +39,13 @@ def write_report(
         results: Outcomes of its runs, so that rows link to ``results/`` and ``runs/`` beside the report's folder.
         provenance: What else to state of the origin, by name.
     """
-    from flops_fit.reporting import report
+    from flops_fit.reporting.report import write_report as write
 
-    return report.write_report(laws, path, plan=plan, results=results, provenance=provenance or {})
+    return write(laws, path, plan=plan, results=results, provenance=provenance or {})
 
 
 def summary_html(laws: ScalingLaws) -> str:
     """A short HTML fragment with the answer and the table, for notebooks."""
-    from flops_fit.reporting import report
+    from flops_fit.reporting.report import summary_html as fragment
 
-    return report.summary_html(laws)
+    return fragment(laws)

@@ -20,6 +20,7 @@ INK, GREY, PALE = "#222222", "#6b6b6b", "#f1f1f1"
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p")
 WIDTH, HEIGHT = 6.4, 4.0
 MAX_TICKS = 7
+FACTORS = (1.02, 1.05, 1.1, 1.2, 1.5, 2.0, 3.0, 5.0, 10.0, 100.0, 1e3, 1e6)
 STYLE: dict[str, Any] = {
     "svg.hashsalt": "flops-fit",
     "svg.fonttype": "path",
@@ -72,19 +73,25 @@ def escape_math(text: str) -> str:
     return text.replace("$", r"\$")
 
 
-def flops_axis(axis: Axis) -> None:
+def flops_axis(axis: Axis, max_ticks: int = MAX_TICKS) -> None:
     """Log ticks such as 10^18 and 3 x 10^18 over the axis's limits."""
-    _log_axis(axis, power_label)
+    _log_axis(axis, power_label, max_ticks)
 
 
-def count_axis(axis: Axis) -> None:
+def count_axis(axis: Axis, max_ticks: int = MAX_TICKS) -> None:
     """Log ticks such as 2k, 1M, 70B over the axis's limits."""
-    _log_axis(axis, lambda value: format_count(value))
+    _log_axis(axis, lambda value: format_count(value), max_ticks)
 
 
 def factor_axis(axis: Axis) -> None:
-    """Log ticks such as 0.5x, 1x, 2x over the axis's limits."""
-    _log_axis(axis, lambda value: f"{value:g}\N{MULTIPLICATION SIGN}")
+    """Log ticks at 1 and at the same factors below and above it: 1/2, 1, 2."""
+    reach = float(max(axis.get_view_interval()))
+    wide = max((f for f in FACTORS if f <= reach), default=FACTORS[0])
+    above = [f for f in (max((f for f in FACTORS if f <= wide**0.55), default=None), wide) if f is not None]
+    labels = {1 / f: f"1/{f:g}" for f in reversed(above)} | {1.0: "1"} | {f: f"{f:g}" for f in above}
+    axis.set_major_locator(FixedLocator(list(labels)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: labels.get(float(value), "")))
+    axis.set_minor_locator(NullLocator())
 
 
 def light_grid(axes: Axes) -> None:
@@ -92,15 +99,15 @@ def light_grid(axes: Axes) -> None:
     axes.grid(True, which="major", color="#e4e4e4", linewidth=0.6)
 
 
-def log_ticks(low: float, high: float) -> list[float]:
-    """At most seven round numbers from ``low`` to ``high``, as even in log as can be."""
+def log_ticks(low: float, high: float, max_ticks: int = MAX_TICKS) -> list[float]:
+    """At most ``max_ticks`` round numbers from ``low`` to ``high``, as even in log as can be."""
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
     for stride in (1, 2, 3, 5, 10, 20):
         digit_sets = ((1, 2, 3, 4, 5, 6, 7, 8, 9), (1, 2, 3, 5, 7), (1, 2, 5), (1, 3), (1,)) if stride == 1 else ((1,),)
         for digits in digit_sets:
             ticks = [float(f"{d}e{p}") for p in range(first, last + 1) if p % stride == 0 for d in digits]
             ticks = [t for t in ticks if low * 0.999 <= t <= high * 1.001]
-            if len(ticks) <= MAX_TICKS:
+            if len(ticks) <= max_ticks:
                 return ticks
     return []
 
@@ -112,9 +119,9 @@ def power_label(value: float) -> str:
     return rf"$10^{{{power}}}$" if digit == 1 else rf"${digit:g}{{\times}}10^{{{power}}}$"
 
 
-def _log_axis(axis: Axis, label: Callable[[float], str]) -> None:
+def _log_axis(axis: Axis, label: Callable[[float], str], max_ticks: int) -> None:
     low, high = sorted(axis.get_view_interval())
-    ticks = log_ticks(float(low), float(high))
+    ticks = log_ticks(float(low), float(high), max_ticks)
     axis.set_major_locator(FixedLocator(ticks))
     axis.set_major_formatter(FuncFormatter(lambda value, _: label(float(value))))
     decades = math.log10(high / low)

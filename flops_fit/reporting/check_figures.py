@@ -40,8 +40,8 @@ def residual_figure(laws: ScalingLaws) -> Figure | None:
     left.set_ylabel("loss above the law (%)")
     left.set_xlabel("training compute C (FLOPs)")
     right.set_xlabel("model size N (parameters)")
-    flops_axis(left.xaxis)
-    count_axis(right.xaxis)
+    flops_axis(left.xaxis, 4)
+    count_axis(right.xaxis, 5)
     left.set_title(f"residuals of: {law_title(name)}", loc="left", fontsize=9)
     return figure
 
@@ -78,7 +78,7 @@ def rollout_figure(laws: ScalingLaws) -> Figure | None:
     left.set_yticks(range(len(names)), [law_title(n) for n in names])
     left.set_ylim(len(names) - 0.5, -0.5)
     left.set_xlabel("predicted / observed optimal N")
-    right.set_xlabel("predicted loss above the observed (%)")
+    right.set_xlabel("loss, predicted above observed (%)")
     handles = [
         left.plot([], [], MARKERS[h - 1], color=INK, linestyle="", label=f"{count_of(h, 'top budget')} hidden")[0]
         for h in sorted({r.hidden for r in rows})

@@ -29,15 +29,15 @@ def format_summary(laws: ScalingLaws, prediction: Prediction | None) -> str:
         laws: What `fit` found.
         prediction: One budget's prediction; None leaves it out.
     """
-    parts = [_trust(laws)]
+    parts = [_trust(laws, prediction)]
     if prediction is not None:
         parts.append(_prediction(laws, prediction))
-    parts += [_laws(laws), _findings(laws.findings), _runs(laws)]
+    parts += [_laws(laws), _findings((*laws.findings, *(prediction.findings if prediction else ()))), _runs(laws)]
     return "\n\n".join(part for part in parts if part)
 
 
-def _trust(laws: ScalingLaws) -> str:
-    verdict = judge(laws)
+def _trust(laws: ScalingLaws, prediction: Prediction | None) -> str:
+    verdict = judge(laws, prediction)
     answer = _answer(laws)
     if verdict.trust != "untrusted":
         return "\n".join(part for part in (answer, _wrap(verdict.headline)) if part)
@@ -75,7 +75,7 @@ def _prediction(laws: ScalingLaws, p: Prediction) -> str:
     ]
     header = ("", f"optimum [{p.level:.0%} interval]", f"at D/N = {p.baseline.tokens_per_param:g}")
     title = f"At C = {format_flops(p.compute)} FLOPs, by {law_title(p.law)}:"
-    return "\n".join([title, *_columns(header, rows), _wrap(_reach(laws, p))])
+    return "\n".join([title, *_columns(header, rows), _wrap(_reach(laws, p)), _wrap(f"Intervals: {p.interval_basis}.")])
 
 
 def _reach(laws: ScalingLaws, p: Prediction) -> str:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from flops_fit.fitting import ScalingLaws
+from flops_fit.fitting import Prediction, ScalingLaws
 from flops_fit.records import Finding
 from flops_fit.reporting.wording import count_of
 
@@ -21,22 +21,32 @@ class Verdict:
     """The findings behind it: the errors of an untrusted answer, the warnings of a careful one."""
 
 
-def judge(laws: ScalingLaws) -> Verdict:
-    """Untrusted where no law is recommended or a finding is an error; careful where one is a warning."""
-    errors = tuple(f for f in laws.findings if f.level == "error")
-    warnings = tuple(f for f in laws.findings if f.level == "warning")
+def judge(laws: ScalingLaws, prediction: Prediction | None = None) -> Verdict:
+    """Untrusted where no law is recommended or a finding is an error; careful where one is a warning.
+
+    Args:
+        laws: What `fit` found.
+        prediction: A prediction whose own findings count too.
+    """
+    findings = (*laws.findings, *(prediction.findings if prediction else ()))
+    errors = tuple(f for f in findings if f.level == "error")
+    warnings = tuple(f for f in findings if f.level == "warning")
     if laws.recommended is None:
         headline = f"DO NOT USE: these runs support no prediction ({laws.reason})."
         return Verdict(trust="untrusted", headline=headline, reasons=errors)
     if errors:
         headline = f"DO NOT TRUST THIS ANSWER: {errors[0].message}"
         return Verdict(trust="untrusted", headline=headline, reasons=errors)
-    if warnings:
-        return Verdict(
-            trust="careful", headline=f"Use with care: {count_of(len(warnings), 'warning')}, listed below.",
-            reasons=warnings,
-        )  # fmt: skip
-    return Verdict(trust="sound", headline="No check found a reason to doubt these runs.", reasons=())
+    untested = prediction is not None and not is_tested(laws, prediction.compute)
+    if warnings or untested:
+        doubts = [f"{count_of(len(warnings), 'warning')}, listed below"] if warnings else []
+        doubts += ["farther from the fit than any roll-out tested"] if untested else []
+        return Verdict(trust="careful", headline=f"Use with care: {'; '.join(doubts)}.", reasons=warnings)
+    return Verdict(
+        trust="sound",
+        headline="No check found a reason to doubt these runs. The intervals say how sure the numbers are.",
+        reasons=(),
+    )
 
 
 def tested_factor(laws: ScalingLaws) -> float:

@@ -13,6 +13,7 @@ LAW_TITLES = {
     "approach3": "Approach 3 (all runs)",
     "windowed": "Approach 3 near the optimum",
     "extended": "Extended law",
+    "data_constrained": "Data-constrained law",
     "default": "Default choice",
     "ratio20": "Rule D/N = 20",
     "slope_half": "Rule a = 1/2",

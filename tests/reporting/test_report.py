@@ -1,0 +1,118 @@
+"""The report and the figures: self-contained, harmless, repeatable, and true to predict()."""
+
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from fits import HOSTILE, hostile_laws, lawless_laws, plan_and_results, sound_laws, tiny_laws, untrusted_laws
+
+from flops_fit.reporting import save_figures, summary_html, write_report
+from flops_fit.reporting.canvas import figure_style, log_ticks
+from flops_fit.reporting.law_figures import d_opt_figure, loss_figure, n_opt_figure
+
+
+class Page(HTMLParser):
+    def __init__(self, html):
+        super().__init__()
+        self.tags, self.attributes, self.text = [], [], ""
+        self.feed(html)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.attributes += [(tag, key, value) for key, value in attributes]
+
+    def handle_data(self, data):
+        self.text += data
+
+
+@pytest.fixture(scope="module")
+def hostile_report(tmp_path_factory):
+    laws = hostile_laws()
+    plan, results = plan_and_results(laws)
+    path = tmp_path_factory.mktemp("report") / "index.html"
+    write_report(laws, path, plan=plan, results=results, provenance={"plan": "h4sh", HOSTILE: HOSTILE})
+    return path.read_text()
+
+
+def test_hostile_names_stay_text(hostile_report):
+    page = Page(hostile_report)
+    assert "script" not in page.tags
+    assert not [key for _, key, _ in page.attributes if key.startswith("on")]
+    assert HOSTILE in page.text
+
+
+def test_the_report_loads_nothing_and_runs_nothing(hostile_report):
+    page = Page(hostile_report)
+    policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+    assert ("meta", "content", policy) in page.attributes
+    sources = [value for _, key, value in page.attributes if key == "src"]
+    assert sources
+    assert all(value.startswith("data:image/svg+xml;base64,") for value in sources)
+    links = [value for tag, key, value in page.attributes if key == "href"]
+    assert all(value.startswith(("../results/", "../runs/", "#")) for value in links)
+    assert page.tags.count("img") == sum(
+        1 for tag, key, value in page.attributes if tag == "img" and key == "alt" and value
+    )
+
+
+def test_every_run_is_in_the_report_with_its_files(hostile_report):
+    laws = hostile_laws()
+    for run in ("diverged-run", *laws.runs.source):
+        assert f"<code>{run}</code>" in hostile_report
+        assert f'href="../results/{run}.json"' in hostile_report
+        assert f'href="../runs/{run}/"' in hostile_report
+    assert "loss became NaN at step 7" in hostile_report
+
+
+def test_rejected_cells_are_counted_and_the_first_thirty_listed(hostile_report):
+    assert "too large by 29" in hostile_report
+    assert "too large by 30" not in hostile_report
+    assert "40, the first 30 of them" in hostile_report
+
+
+def test_a_rerun_is_byte_identical(tmp_path):
+    first = write_report(sound_laws(), tmp_path / "a.html").read_bytes()
+    second = write_report(sound_laws(), tmp_path / "b.html").read_bytes()
+    assert first == second
+
+
+def test_an_untrusted_report_leads_with_the_warning(tmp_path):
+    text = Page(write_report(untrusted_laws(), tmp_path / "r.html").read_text()).text
+    assert text.index("DO NOT TRUST") < text.index("Compute Budget")
+
+
+def test_a_report_without_a_law_still_shows_the_runs(tmp_path):
+    html = write_report(lawless_laws(), tmp_path / "r.html").read_text()
+    assert "DO NOT USE" in html
+    assert "run-000" in html
+
+
+@pytest.mark.parametrize("laws", [sound_laws, tiny_laws])
+@pytest.mark.parametrize(
+    ("make", "quantity"), [(n_opt_figure, "num_params"), (d_opt_figure, "num_tokens"), (loss_figure, "loss")]
+)
+def test_the_drawn_line_passes_through_the_predictions(laws, make, quantity):
+    with figure_style():
+        axes = make(laws()).axes[0]
+    line = next(item for item in axes.lines if item.get_gid() == "law")
+    for compute, drawn in list(zip(*line.get_data(), strict=True))[::20]:
+        # The same numbers go to both, once through exp(log(C)).
+        assert drawn == pytest.approx(getattr(laws().predict(float(compute)), quantity), rel=1e-9)
+
+
+def test_figures_are_saved_as_svg_and_png(tmp_path):
+    paths = save_figures(tiny_laws(), tmp_path)
+    assert {p.suffix for p in paths} == {".svg", ".png"}
+    assert all(p.stat().st_size > 1000 for p in paths)
+    assert {"isoflop", "n_opt", "d_opt", "loss", "residuals"} <= {p.stem for p in paths}
+
+
+@pytest.mark.parametrize(("low", "high"), [(2e3, 2e5), (1e9, 1e12), (1e18, 3e22), (1e6, 2e6), (1.0, 1e40)])
+def test_log_ticks_are_few_and_inside(low, high):
+    ticks = log_ticks(low, high)
+    assert 2 <= len(ticks) <= 7
+    assert np.all(np.diff(ticks) > 0)
+
+
+def test_the_notebook_summary_has_a_table():
+    assert "<table" in summary_html(sound_laws())
