@@ -72,7 +72,7 @@ def accumulate_together(
         step = next(batches)
         for i, (batch, count) in enumerate(step):
             is_shared = i == len(step) - 1 and not careful
-            with nullcontext() if is_shared else world.accelerator.no_sync(run.model):
+            with nullcontext() if is_shared else world.no_sync(run.model):
                 with _autocast(choice, world):
                     loss = compute_loss(task, run.model, moved(batch, world.device))
                 part = loss * count

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 from flops_fit.files import storage_errors
 from flops_fit.launching import World
@@ -25,10 +26,17 @@ ABANDONED_SECONDS = 3600
 FILES = ("tensors.safetensors", "state.json")
 
 
+def tensors_of(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+    """Copies the tensors of model and optimizer to the host, whole; of a sharded model every process must call it."""
+    tensors = {f"model.{k}": _whole(v) for k, v in model.state_dict().items()}
+    for index, values in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{k}": _whole(v) for k, v in values.items()}
+    return tensors
+
+
 def save_checkpoint(
     folder: Path,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    tensors: dict[str, torch.Tensor],
     state: dict[str, Any],
     *,
     losses: Sequence[float],
@@ -38,8 +46,7 @@ def save_checkpoint(
 
     Args:
         folder: Holds the checkpoints of one run.
-        model: Not wrapped.
-        optimizer: Its state is saved with it.
+        tensors: From `tensors_of`.
         state: Anything else to come back, JSON-ready; ``step`` is the number of steps done.
         losses: Training loss of each step done.
         keep: How many to leave.
@@ -51,9 +58,6 @@ def save_checkpoint(
     with storage_errors(folder):
         try:
             aside.mkdir(parents=True)
-            tensors = {f"model.{k}": _plain(v) for k, v in model.state_dict().items()}
-            for index, values in optimizer.state_dict()["state"].items():
-                tensors |= {f"optimizer.{index}.{k}": _plain(v) for k, v in values.items()}
             save_file(tensors | {"losses": torch.tensor(losses, dtype=torch.float64)}, aside / FILES[0])
             (aside / FILES[1]).write_text(json.dumps(state))
             (aside / "manifest.json").write_text(json.dumps(_manifest(aside)))
@@ -108,20 +112,32 @@ def _newest(folder: Path, last_step: int | None, engine: dict[str, Any] | None) 
 
 def _load(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     tensors = load_file(path / FILES[0])
-    model.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model.")})
+    model.load_state_dict({k: _like(v, tensors[f"model.{k}"]) for k, v in model.state_dict().items()})
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
     saved = optimizer.state_dict()
     saved["state"] = {}
     for name, tensor in tensors.items():
         if name.startswith("optimizer."):
             _, index, key = name.split(".", 2)
-            saved["state"].setdefault(int(index), {})[key] = tensor
+            # Moments have their parameter's shape; the count of steps is a number.
+            value = _like(parameters[int(index)], tensor) if tensor.ndim else tensor
+            saved["state"].setdefault(int(index), {})[key] = value
     optimizer.load_state_dict(saved)
     return {**json.loads((path / FILES[1]).read_text()), "losses": tensors["losses"].tolist()}
 
 
-def _plain(tensor: torch.Tensor) -> torch.Tensor:
+def _whole(tensor: torch.Tensor) -> torch.Tensor:
     """A copy of its own memory: safetensors refuses shared and strided tensors."""
+    if isinstance(tensor, DTensor):
+        tensor = tensor.full_tensor()
     return tensor.detach().cpu().contiguous().clone()
+
+
+def _like(tensor: torch.Tensor, whole: torch.Tensor) -> torch.Tensor:
+    """Takes this process' part of a whole tensor, where ``tensor`` is sharded."""
+    if isinstance(tensor, DTensor):
+        return distribute_tensor(whole.to(tensor.device), tensor.device_mesh, tensor.placements)
+    return whole
 
 
 def _manifest(folder: Path) -> dict[str, str]:

@@ -81,7 +81,11 @@ def choose_engine(
     kept: EngineChoice | None = world.agree(_read(path, conditions) if world.is_main else None)
     if kept is not None:
         return kept
-    mine = world.together(lambda: _probe(task, experiment, world, settings))
+    mine = (
+        _unprobed(world, settings)
+        if world.is_sharded
+        else world.together(lambda: _probe(task, experiment, world, settings))
+    )
     smallest = min((c.micro_batch for c in world.gather(mine) if c.micro_batch is not None), default=None)
     choice: EngineChoice = world.agree(EngineChoice(**{**mine.__dict__, "micro_batch": smallest}))
     if world.is_main:
@@ -145,6 +149,16 @@ def _probe(task: Task, experiment: Experiment, world: World, settings: TrainSett
         compiled=compiled,
         seconds_per_step=seconds,
         flops_per_token_causal=_causal_flops(task, experiment),
+    )
+
+
+def _unprobed(world: World, settings: TrainSettings) -> EngineChoice:
+    """For a sharded model, which need not fit on the one device that a probe has."""
+    automatic: Precision = "bf16" if world.device.type == "cuda" else "fp32"
+    return EngineChoice(
+        precision=automatic if settings.precision == "auto" else settings.precision,
+        micro_batch=settings.micro_batch_samples,
+        compiled=settings.compile == "always",
     )
 
 

@@ -48,15 +48,26 @@ def held_out_loss(
 def _chunk_sums(task: Task, model: nn.Module, world: World, chunks: list[NDArray[np.int64]], size: int) -> torch.Tensor:
     """Sum of losses and number of targets of each of this process' chunks, zero for the others; shape (n, 2)."""
     assert task.eval_data is not None
+    pieces = [
+        [
+            (j, chunks[j][i : i + size])
+            for j in range(rank, len(chunks), world.size)
+            for i in range(0, len(chunks[j]), size)
+        ]
+        for rank in range(world.size)
+    ]
     sums = torch.zeros(len(chunks), 2, dtype=torch.float64)
     was_training = model.training
     model.eval()
     with torch.no_grad():
-        for j in range(world.rank, len(chunks), world.size):
-            for start in range(0, len(chunks[j]), size):
-                batch = task.eval_data.batch(chunks[j][start : start + size])
-                count = count_targets(batch)
-                loss = compute_loss(task, model, moved(batch, world.device))
-                sums[j] += torch.tensor([float(loss) * count if count else 0.0, count])
+        for turn in range(max(map(len, pieces))):
+            mine = pieces[world.rank]
+            # A process that is through goes on with weight zero: the others cannot run a sharded model without it.
+            j, ids = mine[turn] if turn < len(mine) else (0, chunks[0][:1])
+            batch = task.eval_data.batch(ids)
+            count = count_targets(batch)
+            loss = compute_loss(task, model, moved(batch, world.device))
+            if turn < len(mine) and count:
+                sums[j] += torch.tensor([float(loss) * count, count])
     model.train(was_training)
     return sums

@@ -76,10 +76,10 @@ def moved(batch: Any, device: torch.device) -> Any:
 
 
 def _share(data: SampleSource, ids: NDArray[np.int64], rank: int, size: int, micro_batch: int | None) -> MicroBatches:
-    mine = np.array_split(ids, size)[rank]
-    if len(mine) == 0:
-        # The last step can be shorter than the world; a process without samples still takes part, with weight 0.
-        return [(data.batch(ids[:1]), 0)]
-    length = micro_batch or len(mine)
-    batches = [data.batch(mine[start : start + length]) for start in range(0, len(mine), length)]
-    return [(batch, count_targets(batch)) for batch in batches]
+    shares = np.array_split(ids, size)
+    length = micro_batch or len(shares[0])
+    starts = range(0, len(shares[0]), length)
+    parts = [part for start in starts if len(part := shares[rank][start : start + length])]
+    batches = [(batch, count_targets(batch)) for batch in map(data.batch, parts)]
+    # The last step can be too short for all; a process without samples still takes part, with weight 0.
+    return batches + [(data.batch(ids[:1]), 0)] * (len(starts) - len(batches))

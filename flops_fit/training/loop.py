@@ -19,7 +19,7 @@ from flops_fit.launching import World
 from flops_fit.records import Experiment
 from flops_fit.tasks import Task, create_model
 from flops_fit.training.accumulation import Run, accumulate_alone, accumulate_together
-from flops_fit.training.checkpoints import load_checkpoint, save_checkpoint
+from flops_fit.training.checkpoints import load_checkpoint, save_checkpoint, tensors_of
 from flops_fit.training.engine_choice import EngineChoice
 from flops_fit.training.feeding import pinned, prefetched, step_batches
 from flops_fit.training.metrics import MetricsLog
@@ -87,7 +87,8 @@ def train_model(
     )
     if world.device.type == "cuda":
         batches = prefetched(batches, pinned)
-    leaves_trunk, careful, diverged = leaves_trunk and run.step < last_common, CAREFUL_STEPS, None
+    leaves_trunk, diverged = leaves_trunk and run.step < last_common, None
+    careful = 0 if world.is_sharded else CAREFUL_STEPS
     saved_at = time.monotonic()
     with MetricsLog(run_dir, experiment, first_step=run.step, world=world, settings=settings, choice=choice) as log:
         while run.step < experiment.num_steps:
@@ -128,7 +129,9 @@ def train_model(
 
 def _start(task: Task, experiment: Experiment, world: World, choice: EngineChoice) -> Run:
     torch.manual_seed(experiment.seed)
-    bare = world.together(lambda: create_model(task, experiment.size_param_value).to(world.device))
+    bare = world.together(lambda: create_model(task, experiment.size_param_value))
+    if not world.is_sharded:
+        bare = bare.to(world.device)  # A sharded model need not fit on one device.
     bare.train()
     called: nn.Module = bare
     if choice.compiled:
@@ -163,6 +166,10 @@ def _resume(
 
 
 def _save(run: Run, folder: Path, world: World, settings: TrainSettings, choice: EngineChoice) -> None:
+    if not (world.is_main or world.is_sharded):
+        return
+    # Putting a sharded model together takes all processes.
+    tensors = tensors_of(run.bare, run.optimizer)
     if world.is_main:
         state = {
             "step": run.step,
@@ -170,7 +177,7 @@ def _save(run: Run, folder: Path, world: World, settings: TrainSettings, choice:
             "scaler": run.scaler.state_dict(),
             "engine": choice.arithmetic(world.size),
         }
-        save_checkpoint(folder, run.bare, run.optimizer, state, losses=run.losses, keep=settings.keep_checkpoints)
+        save_checkpoint(folder, tensors, state, losses=run.losses, keep=settings.keep_checkpoints)
 
 
 def _update(run: Run, rate: float, scale: float, max_norm: float | None) -> torch.Tensor | None:
