@@ -81,5 +81,7 @@ def _share(data: SampleSource, ids: NDArray[np.int64], rank: int, size: int, mic
     starts = range(0, len(shares[0]), length)
     parts = [part for start in starts if len(part := shares[rank][start : start + length])]
     batches = [(batch, count_targets(batch)) for batch in map(data.batch, parts)]
-    # The last step can be too short for all; a process without samples still takes part, with weight 0.
-    return batches + [(data.batch(ids[:1]), 0)] * (len(starts) - len(batches))
+    while len(batches) < len(starts):
+        # The last step can be too short for all; a process without samples still takes part, with weight 0.
+        batches.append((data.batch(ids[:1]), 0))
+    return batches
