@@ -3,13 +3,13 @@
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import nn
 
 from flops_fit.launching import World
 from flops_fit.tasks import Task, compute_loss
+from flops_fit.training.arithmetic import computing_in
 from flops_fit.training.engine_choice import EngineChoice
 from flops_fit.training.feeding import MicroBatches, moved
 
@@ -41,7 +41,7 @@ def accumulate_alone(
     total = sum(count for _, count in step) or 1
     loss_sum: torch.Tensor | float = 0.0
     for batch, count in step:
-        with _autocast(choice, world):
+        with computing_in(choice.precision, choice.plain_attention, world.device):
             loss = compute_loss(task, run.model, moved(batch, world.device))
         part = loss if count == total else loss * (count / total)
         run.scaler.scale(part).backward()  # type: ignore[no-untyped-call]
@@ -73,7 +73,7 @@ def accumulate_together(
         for i, (batch, count) in enumerate(step):
             is_shared = i == len(step) - 1 and not careful
             with nullcontext() if is_shared else world.no_sync(run.model):
-                with _autocast(choice, world):
+                with computing_in(choice.precision, choice.plain_attention, world.device):
                     loss = compute_loss(task, run.model, moved(batch, world.device))
                 part = loss * count
                 if not is_shared:
@@ -93,9 +93,3 @@ def accumulate_together(
     # Only now: this backward pass waits for the other processes, and is averaged over them.
     run.scaler.scale(part).backward()  # type: ignore[no-untyped-call]
     return world.size / total, is_due
-
-
-def _autocast(choice: EngineChoice, world: World) -> Any:
-    if choice.precision == "fp32":
-        return nullcontext()
-    return torch.autocast(world.device.type, torch.bfloat16 if choice.precision == "bf16" else torch.float16)

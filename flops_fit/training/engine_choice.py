@@ -8,10 +8,9 @@ import json
 import logging
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,14 +22,13 @@ from flops_fit.launching import World
 from flops_fit.records import Experiment
 from flops_fit.schema import build, to_plain
 from flops_fit.tasks import Task, compute_loss, create_model
+from flops_fit.training.arithmetic import Precision, computing_in
 from flops_fit.training.feeding import moved
 from flops_fit.training.memory import bytes_per_sample, free_bytes
 from flops_fit.training.settings import TrainSettings
 
-Precision = Literal["fp32", "bf16", "fp16"]
-
-# Autocast costs more than it saves below this on any CPU (measured: 0.7x at 0.1M parameters).
-MIN_PARAMS_FOR_16_BIT_ON_CPU = 300_000
+# Below this a probe says little, and a step is mostly calls.
+MIN_PARAMS_FOR_16_BIT_ON_CPU = 100_000
 # What must be gained before something else than plain fp32 is taken; a probe is off by several percent.
 WORTH = 1.05
 # Training seconds from which compiling can pay: it takes half a minute on a CPU and gains about a sixth.
@@ -47,6 +45,8 @@ class EngineChoice:
     """How one size is trained here."""
 
     precision: Precision = "fp32"
+    plain_attention: bool = False
+    """Whether attention avoids the fused kernel, which is slow in bf16 on CPUs at short context."""
     micro_batch: int | None = None
     """Samples per forward pass and process; None for the whole share of a step."""
     compiled: bool = False
@@ -59,6 +59,7 @@ class EngineChoice:
         """What decides the last bits of a run's losses."""
         return {
             "precision": self.precision,
+            "plain_attention": self.plain_attention,
             "micro_batch": self.micro_batch,
             "compiled": self.compiled,
             "world_size": world_size,
@@ -127,24 +128,25 @@ def _read(path: Path, conditions: dict[str, Any]) -> EngineChoice | None:
 def _probe(task: Task, experiment: Experiment, world: World, settings: TrainSettings) -> EngineChoice:
     share = _share(experiment, world.size)
     micro = settings.micro_batch_samples
-    precisions = _precisions(settings, world.device, experiment.num_params)
+    ways = _ways(settings, world.device, experiment.num_params)
     tries_compile = settings.compile == "auto" and world.device.type in ("cpu", "cuda")
     state = torch.get_rng_state()
     model = create_model(task, experiment.size_param_value).to(world.device)
     if micro is None:
         micro = _fitting(task, model, share, world)
-    chosen, seconds = precisions[0], None
-    if len(precisions) > 1 or tries_compile:
-        micro, times = _within_memory(task, model, micro or share, precisions, world.device)
-        chosen = min(precisions, key=lambda p: times[p] * (WORTH if p != "fp32" else 1))
+    chosen, seconds = next(iter(ways)), None
+    if len(ways) > 1 or tries_compile:
+        micro, times = _within_memory(task, model, micro or share, ways, world.device)
+        chosen = min(ways, key=lambda way: times[way] * (WORTH if way != "fp32" else 1))
         seconds = times[chosen] * share / micro
     compiled = settings.compile == "always"
     if tries_compile and seconds is not None and seconds * experiment.num_steps > MIN_SECONDS_TO_COMPILE:
         batch = _batch_of(task, micro or share, world.device)
-        compiled = _compiling_pays(task, model, batch, chosen, world.device)
+        compiled = _compiling_pays(task, model, batch, ways[chosen], world.device)
     torch.set_rng_state(state)
     return EngineChoice(
-        precision=chosen,
+        precision=ways[chosen][0],
+        plain_attention=ways[chosen][1],
         micro_batch=None if micro is not None and micro >= share else micro,
         compiled=compiled,
         seconds_per_step=seconds,
@@ -162,14 +164,18 @@ def _unprobed(world: World, settings: TrainSettings) -> EngineChoice:
     )
 
 
-def _precisions(settings: TrainSettings, device: torch.device, num_params: int) -> list[Precision]:
-    """Candidates, the first of which is taken where nothing is gained."""
+def _ways(settings: TrainSettings, device: torch.device, num_params: int) -> dict[str, tuple[Precision, bool]]:
+    """Candidates by name: precision and whether attention is plain. The first is taken where nothing is gained."""
     if settings.precision != "auto":
-        return [settings.precision]
+        return {settings.precision: (settings.precision, False)}
+    ways: dict[str, tuple[Precision, bool]] = {"fp32": ("fp32", False)}
     if device.type == "cuda":
-        return ["fp32", "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"]
+        precision: Precision = "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+        ways[precision] = (precision, False)
     fast = device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
-    return ["fp32", "bf16"] if fast and num_params >= MIN_PARAMS_FOR_16_BIT_ON_CPU else ["fp32"]
+    if fast and num_params >= MIN_PARAMS_FOR_16_BIT_ON_CPU:
+        ways |= {"bf16": ("bf16", False), "bf16_plain_attention": ("bf16", True)}
+    return ways
 
 
 def _fitting(task: Task, model: nn.Module, share: int, world: World) -> int:
@@ -182,13 +188,13 @@ def _fitting(task: Task, model: nn.Module, share: int, world: World) -> int:
 
 
 def _within_memory(
-    task: Task, model: nn.Module, micro: int, precisions: list[Precision], device: torch.device
-) -> tuple[int, dict[Precision, float]]:
-    """Times one forward and backward pass in each precision, with half the samples where memory runs out."""
+    task: Task, model: nn.Module, micro: int, ways: dict[str, tuple[Precision, bool]], device: torch.device
+) -> tuple[int, dict[str, float]]:
+    """Times one forward and backward pass in each way, with half the samples where memory runs out."""
     while True:
         try:
             batch = _batch_of(task, micro, device)
-            return micro, _race({p: _step(task, model, batch, p) for p in precisions}, device)
+            return micro, _race({name: _step(task, model, batch, way) for name, way in ways.items()}, device)
         except torch.OutOfMemoryError:
             if micro == 1:
                 raise
@@ -203,12 +209,11 @@ def _batch_of(task: Task, count: int, device: torch.device) -> Any:
     return moved(task.train_data.batch(ids if known is None else ids % known), device)
 
 
-def _step(task: Task, model: nn.Module, batch: Any, precision: str) -> Callable[[], None]:
-    device = next(model.parameters()).device.type
-    dtype = torch.float16 if precision == "fp16" else torch.bfloat16
+def _step(task: Task, model: nn.Module, batch: Any, way: tuple[Precision, bool]) -> Callable[[], None]:
+    device = next(model.parameters()).device
 
     def run() -> None:
-        with nullcontext() if precision == "fp32" else torch.autocast(device, dtype):
+        with computing_in(*way, device):
             loss = compute_loss(task, model, batch)
         loss.backward()  # type: ignore[no-untyped-call]
         model.zero_grad(set_to_none=True)
@@ -230,13 +235,13 @@ def _race(runners: dict[Any, Callable[[], None]], device: torch.device) -> dict[
     return best
 
 
-def _compiling_pays(task: Task, model: nn.Module, batch: Any, precision: str, device: torch.device) -> bool:
+def _compiling_pays(
+    task: Task, model: nn.Module, batch: Any, way: tuple[Precision, bool], device: torch.device
+) -> bool:
     mode = "reduce-overhead" if device.type == "cuda" else None
     try:
         compiled: Any = torch.compile(model, mode=mode)
-        times = _race(
-            {"eager": _step(task, model, batch, precision), "compiled": _step(task, compiled, batch, precision)}, device
-        )
+        times = _race({"eager": _step(task, model, batch, way), "compiled": _step(task, compiled, batch, way)}, device)
     except Exception as error:
         # What cannot be compiled trains as it is.
         logger.info("not compiled: %s: %s", type(error).__name__, str(error).split("\n")[0])

@@ -186,6 +186,7 @@ def _environment(world: World, choice: EngineChoice | None, steps_from_trunk: in
         "world_size": world.size,
         "device": torch.cuda.get_device_name(world.device) if world.device.type == "cuda" else world.device.type,
         "precision": None if choice is None else choice.precision,
+        "plain_attention": None if choice is None else choice.plain_attention,
         "micro_batch": None if choice is None else choice.micro_batch,
         "compiled": None if choice is None else choice.compiled,
         "steps_from_trunk": steps_from_trunk,

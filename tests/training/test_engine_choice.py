@@ -33,7 +33,7 @@ def timed(monkeypatch):
     def set_times(**seconds):
         monkeypatch.setattr(engine_choice, "MIN_PARAMS_FOR_16_BIT_ON_CPU", 0)
         monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
-        monkeypatch.setattr(engine_choice, "_race", lambda runners, device: {k: seconds[k] for k in runners})
+        monkeypatch.setattr(engine_choice, "_race", lambda runners, device: {k: seconds.get(k, 999.0) for k in runners})
 
     return set_times
 
@@ -45,6 +45,12 @@ def test_a_small_model_on_a_cpu_stays_in_fp32(choose):
 def test_the_faster_precision_is_taken(choose, timed):
     timed(fp32=1.0, bf16=0.6)
     assert choose().precision == "bf16"
+
+
+def test_plain_attention_is_taken_where_the_fused_one_is_slow(choose, timed):
+    timed(fp32=1.0, bf16=1.1, bf16_plain_attention=0.6)
+    chosen = choose()
+    assert (chosen.precision, chosen.plain_attention) == ("bf16", True)
 
 
 def test_a_gain_within_the_noise_of_a_probe_is_none(choose, timed):

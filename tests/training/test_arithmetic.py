@@ -1,0 +1,37 @@
+import pytest
+import torch
+from torch.nn import functional as F
+
+from flops_fit.training.arithmetic import computing_in
+
+CPU = torch.device("cpu")
+
+
+def attention():
+    q, k, v = torch.randn(3, 2, 4, 32, 16, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    return F.scaled_dot_product_attention(q, k, v, is_causal=True)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_products_are_of_the_precision_asked_for(precision):
+    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+    with computing_in(precision, False, CPU):
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == dtype
+
+
+def test_plain_attention_is_the_same_attention():
+    exact = attention()
+    with computing_in("bf16", True, CPU):
+        plain = attention()
+    assert plain.dtype == torch.bfloat16
+    # bf16 keeps 8 bits.
+    assert (plain - exact).norm() / exact.norm() < 2**-7
+
+
+def test_nothing_is_left_switched_on():
+    with computing_in("bf16", True, CPU):
+        assert torch.backends.cuda.fp16_bf16_reduction_math_sdp_allowed()
+        assert not torch.backends.cuda.flash_sdp_enabled()
+    assert not torch.backends.cuda.fp16_bf16_reduction_math_sdp_allowed()
+    assert torch.backends.cuda.flash_sdp_enabled()
+    assert not torch.is_autocast_enabled("cpu")
