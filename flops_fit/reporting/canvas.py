@@ -87,7 +87,8 @@ def factor_axis(axis: Axis) -> None:
     """Log ticks at 1 and at the same factors below and above it: 1/2, 1, 2."""
     reach = float(max(axis.get_view_interval()))
     wide = max((f for f in FACTORS if f <= reach), default=FACTORS[0])
-    above = [f for f in (max((f for f in FACTORS if f <= wide**0.55), default=None), wide) if f is not None]
+    # Between 1 and a factor below 2 there is no room for another label.
+    above = [max(f for f in FACTORS if f <= wide**0.55), wide] if wide >= 2 else [wide]
     labels = {1 / f: f"1/{f:g}" for f in reversed(above)} | {1.0: "1"} | {f: f"{f:g}" for f in above}
     axis.set_major_locator(FixedLocator(list(labels)))
     axis.set_major_formatter(FuncFormatter(lambda value, _: labels.get(float(value), "")))

@@ -36,7 +36,8 @@ def isoflop_figure(laws: ScalingLaws) -> Figure:
     handles.append(
         Line2D([], [], linestyle="", marker="o", color=GREY, markerfacecolor="white", label="outside window")
     )
-    handles.append(Line2D([], [], linestyle="", marker="*", markersize=9, color=INK, label="minimum"))
+    if any(c.n_opt is not None for c in curves):
+        handles.append(Line2D([], [], linestyle="", marker="*", markersize=9, color=INK, label="minimum"))
     if any(c.n_opt is None for c in curves):
         handles.append(Line2D([], [], linestyle="", marker="x", color=VERMILION, label="no usable minimum"))
     figure.legend(handles=handles, loc="outside right upper", title="C (FLOPs)")

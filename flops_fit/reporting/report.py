@@ -1,6 +1,7 @@
 """One HTML file with the answer, the evidence and a way back from every number to its run."""
 
 import base64
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from flops_fit.quantities import format_count, format_flops
 from flops_fit.records import RunResult, SweepPlan
 from flops_fit.reporting.figure_files import draw
 from flops_fit.reporting.report_tables import (
+    counting_table,
     finding_rows,
     law_tables,
     prediction_rows,
@@ -20,9 +22,10 @@ from flops_fit.reporting.report_tables import (
     rejection_rows,
     rollout_table,
     run_rows,
+    unexcluded_table,
 )
-from flops_fit.reporting.table import HEADER, beyond_note, predict_rows, table_row
-from flops_fit.reporting.trust import is_tested, judge
+from flops_fit.reporting.table import HEADER, predict_rows, table_notes, table_row
+from flops_fit.reporting.trust import judge
 from flops_fit.reporting.wording import format_fitted, law_title
 
 CAPTIONS = {
@@ -53,6 +56,8 @@ def write_report(
         captions=CAPTIONS,
         predictions=prediction_rows(laws),
         law_tables=law_tables(laws),
+        countings=counting_table(laws),
+        unexcluded=unexcluded_table(laws),
         rollouts=rollout_table(laws),
         runs=run_rows(laws, results),
         linked=results is not None,
@@ -86,7 +91,8 @@ def _answer(laws: ScalingLaws) -> dict[str, Any]:
         "level": f"{laws.options.level:.0%}",
         "header": HEADER,
         "rows": [table_row(laws, p) for p in predictions],
-        "note": "" if all(is_tested(laws, p.compute) for p in predictions) else beyond_note(laws),
+        "note": " ".join(table_notes(laws, predictions)),
+        "basis": predictions[0].interval_basis if predictions else "",
         "findings": finding_rows(laws),
         "num_runs": len(laws.runs),
         "num_budgets": len(laws.isoflop_curves),
@@ -103,10 +109,17 @@ def _data_uri(svg: bytes) -> str:
 
 
 def _environment() -> jinja2.Environment:
-    return jinja2.Environment(
+    environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["unbroken"] = _unbroken
+    return environment
+
+
+def _unbroken(cell: str) -> str:
+    """Lets a line end before an interval, and not inside it."""
+    return re.sub(r"\[(\S+) (\S+)\]", "[\\1\N{NO-BREAK SPACE}\\2]", cell)

@@ -56,7 +56,7 @@ def finding_rows(laws: ScalingLaws) -> tuple[Finding, ...]:
 def prediction_rows(laws: ScalingLaws) -> Table:
     """One row per budget: extrapolation, N, D and loss with the parts of their intervals, and the baseline."""
     header = (
-        "C (FLOPs)", "beyond fit", "quantity", "optimum", "interval", "from noise", "from form", "at D/N = 20",
+        "C (FLOPs)", "beyond the fit", "quantity", "optimum", "interval", "from noise", "from form", "at D/N = 20",
     )  # fmt: skip
     rows: list[tuple[str, ...]] = []
     for p in () if laws.recommended is None else predict_rows(laws):
@@ -65,7 +65,8 @@ def prediction_rows(laws: ScalingLaws) -> Table:
             (f"D ({laws.runs.data_unit})", p.num_tokens_estimate, format_count, p.baseline.num_tokens),
             ("loss", p.loss_estimate, format_loss, p.baseline.loss),
         )
-        first = (table_row(laws, p)[0], format_factor(p.extrapolation_factor))
+        reach = "within" if p.extrapolation_factor <= 1.0 else format_factor(p.extrapolation_factor)
+        first = (table_row(laws, p)[0], reach)
         for i, (name, estimate, write, baseline) in enumerate(quantities):
             at_rule = "-" if baseline is None else write(baseline)
             rows.append((*(first if i == 0 else ("", "")), name, *_parts(estimate, write), at_rule))
@@ -104,6 +105,30 @@ def law_tables(laws: ScalingLaws) -> tuple[Table, Table]:
         ),
     )
     return exponents, parameters
+
+
+def counting_table(laws: ScalingLaws) -> Table:
+    """Exponent and size under each way of counting; empty where there is only one."""
+    words = {
+        "total": "all parameters",
+        "non_embedding": "without embeddings",
+        "kaplan": "without embeddings, C = 6 N D",
+    }
+    rows = tuple(
+        (words.get(c.name, c.name), format_fitted(c.a), format_fitted(c.num_params_at_top, format_count),
+         format_flops(c.compute_at_top))
+        for c in laws.countings
+    )  # fmt: skip
+    return Table(
+        header=("N counts", "a", "optimal N at the largest budget", "its C"), rows=rows if len(rows) > 1 else ()
+    )
+
+
+def unexcluded_table(laws: ScalingLaws) -> Table:
+    """Exponents with outliers and repeated data left in; empty where none was left out."""
+    fits = laws.laws_without_exclusions.values()
+    rows = tuple((law_title(f.name), format_fitted(f.a), format_fitted(f.b), str(f.num_runs)) for f in fits)
+    return Table(header=("law", "a", "b", "runs"), rows=rows)
 
 
 def rollout_table(laws: ScalingLaws) -> Table:

@@ -5,11 +5,12 @@ from collections.abc import Sequence
 
 from flops_fit.fitting import Prediction, ScalingLaws
 from flops_fit.quantities import format_count, format_flops
+from flops_fit.records import Finding
 from flops_fit.reporting.trust import is_tested, tested_factor
 from flops_fit.reporting.wording import format_estimate, format_factor, format_loss, format_number
 
 HEADER = ("Compute Budget", "Optimal N", "Optimal D", "D/N Ratio", "Predicted Loss")
-MARK = "*"
+MARK, USELESS = "*", "!"
 ROWS = 9
 REACH = 100.0
 """Default tables end at this many times the largest fitted budget."""
@@ -28,9 +29,7 @@ def chinchilla_table(laws: ScalingLaws, compute_budgets: Sequence[float] | None 
     lines = [_line(HEADER), "|" + "|".join(" ---: " for _ in HEADER) + "|"]
     lines += [_line(table_row(laws, p)) for p in predictions]
     note = f"In brackets: {predictions[0].level:.0%} intervals." if predictions else "No budgets."
-    if not all(is_tested(laws, p.compute) for p in predictions):
-        note += f" {beyond_note(laws)}"
-    return "\n".join([*lines, "", note])
+    return "\n".join([*lines, "", " ".join([note, *table_notes(laws, predictions)])])
 
 
 def predict_rows(laws: ScalingLaws, compute_budgets: Sequence[float] | None = None) -> tuple[Prediction, ...]:
@@ -41,9 +40,9 @@ def predict_rows(laws: ScalingLaws, compute_budgets: Sequence[float] | None = No
 
 def table_row(laws: ScalingLaws, prediction: Prediction) -> tuple[str, ...]:
     """The cells of one row; a budget beyond the roll-outs carries a mark."""
-    mark = "" if is_tested(laws, prediction.compute) else f" {MARK}"
+    marks = ["" if is_tested(laws, prediction.compute) else MARK, USELESS if _errors(prediction) else ""]
     return (
-        format_flops(prediction.compute) + mark,
+        " ".join([format_flops(prediction.compute), *filter(None, marks)]),
         format_estimate(prediction.num_params_estimate, format_count),
         format_estimate(prediction.num_tokens_estimate, format_count),
         format_estimate(prediction.tokens_per_param_estimate, format_number),
@@ -51,13 +50,25 @@ def table_row(laws: ScalingLaws, prediction: Prediction) -> tuple[str, ...]:
     )
 
 
-def beyond_note(laws: ScalingLaws) -> str:
-    """Says what the mark in the table means."""
+def table_notes(laws: ScalingLaws, predictions: Sequence[Prediction]) -> list[str]:
+    """Says what the marks in these rows mean."""
+    notes = [] if all(is_tested(laws, p.compute) for p in predictions) else [_beyond_note(laws)]
+    first = next((p for p in predictions if _errors(p)), None)
+    if first is not None:
+        notes.append(f"{USELESS} Not to be used; at {format_flops(first.compute)} FLOPs: {_errors(first)[0].message}")
+    return notes
+
+
+def _errors(prediction: Prediction) -> list[Finding]:
+    return [f for f in prediction.findings if f.level == "error"]
+
+
+def _beyond_note(laws: ScalingLaws) -> str:
     factor = tested_factor(laws)
     if factor <= 1.0:
         return f"{MARK} Extrapolation that no roll-out could test."
-    top = format_flops(laws.max_compute)
-    return f"{MARK} Farther than the roll-outs tested ({format_factor(factor)} beyond the fit; here {top} FLOPs)."
+    top = format_flops(factor * laws.max_compute)
+    return f"{MARK} Farther than the roll-outs tested: {top} FLOPs, {format_factor(factor)} the largest fitted budget."
 
 
 def default_budgets(laws: ScalingLaws) -> tuple[float, ...]:
