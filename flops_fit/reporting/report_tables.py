@@ -65,7 +65,7 @@ def prediction_rows(laws: ScalingLaws) -> Table:
             (f"D ({laws.runs.data_unit})", p.num_tokens_estimate, format_count, p.baseline.num_tokens),
             ("loss", p.loss_estimate, format_loss, p.baseline.loss),
         )
-        reach = "within" if p.extrapolation_factor <= 1.0 else format_factor(p.extrapolation_factor)
+        reach = "within" if p.extrapolation_factor <= 1.001 else format_factor(p.extrapolation_factor)
         first = (table_row(laws, p)[0], reach)
         for i, (name, estimate, write, baseline) in enumerate(quantities):
             at_rule = "-" if baseline is None else write(baseline)

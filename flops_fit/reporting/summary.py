@@ -79,7 +79,7 @@ def _prediction(laws: ScalingLaws, p: Prediction) -> str:
 
 
 def _reach(laws: ScalingLaws, p: Prediction) -> str:
-    if p.extrapolation_factor <= 1.0:
+    if p.extrapolation_factor <= 1.001:
         return "Within the fitted budgets."
     text = f"{format_factor(p.extrapolation_factor)} beyond the largest fitted budget"
     tested = tested_factor(laws)
