@@ -21,7 +21,7 @@ remaining runs all lie on one side of their optimum. Tried and left out:
   narrow interval. The roll-outs therefore widen the answer and do not choose it.
 
 In the simulated worlds of `simulation.py` (4 worlds x 3 noises, targets 10, 100, 1000 times the largest budget,
-100 sweeps each) the default's 90 % interval holds N_opt in 85 to 99 % and the loss in 86 to 98 % of sweeps. In the
+220 sweeps each) the default's 90 % interval holds N_opt in 82 to 99 % and the loss in 85 to 98 % of sweeps. In the
 exact world it is 2.4, 3.5 and 4.5 times as wide as Approach 3's Laplace interval at noise .005 (3.0, 4.7 and 6.3
 at .002): what the law's form may hide does not shrink with the noise. Numbers: tests/benchmarks/fitting.py.
 """

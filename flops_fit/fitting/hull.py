@@ -16,7 +16,7 @@ from flops_fit.fitting.resampling import resample_weights
 from flops_fit.records import FloatArray
 
 MIN_CORNERS = 4
-MAX_REPLICATES = 100
+MAX_REPLICATES = 40
 # Runs this far above the hull in log loss are on the hull of no resample.
 REACHABLE = 0.1
 MAX_GAP = 0.02

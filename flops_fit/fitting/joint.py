@@ -218,7 +218,8 @@ def _damped_step(
     values, vectors = np.linalg.eigh(matrix)
     # Negative curvature is followed downhill: a Newton step towards a saddle would stall.
     inverse = 1.0 / np.maximum(np.abs(values), 1e-9)
-    step = np.einsum("sij,sj,skj,sk->si", vectors, inverse, vectors, right, optimize=True) / scale
+    turned = (vectors.transpose(0, 2, 1) @ right[:, :, None])[:, :, 0]
+    step = (vectors @ (inverse * turned)[:, :, None])[:, :, 0] / scale
     longest = np.abs(step).max(axis=1, keepdims=True)
     return np.asarray(step * np.minimum(1.0, 1.5 / np.maximum(longest, 1e-300)))
 
