@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import nn
@@ -41,8 +42,7 @@ def accumulate_alone(
     total = sum(count for _, count in step) or 1
     loss_sum: torch.Tensor | float = 0.0
     for batch, count in step:
-        with computing_in(choice.precision, choice.plain_attention, world.device):
-            loss = compute_loss(task, run.model, moved(batch, world.device))
+        loss = _forward(task, run, batch, world, choice)
         part = loss if count == total else loss * (count / total)
         run.scaler.scale(part).backward()  # type: ignore[no-untyped-call]
         loss_sum = loss_sum + part.detach()
@@ -73,9 +73,7 @@ def accumulate_together(
         for i, (batch, count) in enumerate(step):
             is_shared = i == len(step) - 1 and not careful
             with nullcontext() if is_shared else world.no_sync(run.model):
-                with computing_in(choice.precision, choice.plain_attention, world.device):
-                    loss = compute_loss(task, run.model, moved(batch, world.device))
-                part = loss * count
+                part = _forward(task, run, batch, world, choice) * count
                 if not is_shared:
                     run.scaler.scale(part).backward()  # type: ignore[no-untyped-call]
             loss_sum += part.detach()
@@ -93,3 +91,14 @@ def accumulate_together(
     # Only now: this backward pass waits for the other processes, and is averaged over them.
     run.scaler.scale(part).backward()  # type: ignore[no-untyped-call]
     return world.size / total, is_due
+
+
+def _forward(task: Task, run: Run, batch: Any, world: World, choice: EngineChoice) -> torch.Tensor:
+    if choice.compiled and world.device.type == "cuda":
+        torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
+    # A shape seen once, such as that of the last step, is not worth a second compilation.
+    stance = torch.compiler.set_stance("eager_on_recompile") if choice.compiled and run.step > 0 else nullcontext()
+    with stance, computing_in(choice.precision, choice.plain_attention, world.device):
+        loss = compute_loss(task, run.model, moved(batch, world.device))
+    # A graph writes its next output to the same memory.
+    return loss.clone() if choice.compiled else loss

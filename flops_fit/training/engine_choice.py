@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from flops_fit.errors import ConfigError
 from flops_fit.files import replace_file
 from flops_fit.flops import measure_flops_per_token
 from flops_fit.launching import World
@@ -156,11 +157,12 @@ def _probe(task: Task, experiment: Experiment, world: World, settings: TrainSett
 
 def _unprobed(world: World, settings: TrainSettings) -> EngineChoice:
     """For a sharded model, which need not fit on the one device that a probe has."""
+    if settings.compile == "always":
+        raise ConfigError('train.compile: got "always", expected "auto" or "never" for a sharded model (FSDP).')
     automatic: Precision = "bf16" if world.device.type == "cuda" else "fp32"
     return EngineChoice(
         precision=automatic if settings.precision == "auto" else settings.precision,
         micro_batch=settings.micro_batch_samples,
-        compiled=settings.compile == "always",
     )
 
 

@@ -105,7 +105,7 @@ def train_model(
             run.step, careful = run.step + 1, careful - 1
             is_fork, is_last = leaves_trunk and run.step == last_common, run.step == experiment.num_steps
             if run.step % settings.log_every == 0 or is_due or is_fork or is_last:
-                diverged = _look_at_losses(run, world)
+                diverged = _look_at_losses(run, world) or _look_at_gradients(run, norm)
                 if diverged is not None:
                     break
                 log.write(
@@ -205,6 +205,14 @@ def _look_at_losses(run: Run, world: World) -> str | None:
             return f"the training loss was {loss:.4g} at step {step}, {EXPLODED:g} times the first ({first:.4g})."
         run.losses.append(loss)
     return None
+
+
+def _look_at_gradients(run: Run, norm: torch.Tensor | None) -> str | None:
+    """Says if the step just made has spoiled the weights: its loss was that of the weights before."""
+    # Gradients in fp16 overflow now and then; the scaler leaves such a step out.
+    if norm is None or run.scaler.is_enabled() or math.isfinite(float(norm)):
+        return None
+    return f"the gradient norm was {float(norm)} at step {run.step - 1}."
 
 
 def _seed_step(seed: int, step: int, world: World) -> None:

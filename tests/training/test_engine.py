@@ -72,10 +72,12 @@ def test_another_seed_is_another_run(train):
     assert train(folder="a").loss != train(make_experiment(seed=1), folder="b").loss
 
 
-@pytest.mark.parametrize("micro_batch", [1, 3, 8])
+@pytest.mark.parametrize("micro_batch", [1, 2, 3, 4, 7])
 def test_micro_batches_do_not_change_the_loss(train, micro_batch):
-    whole = train(folder="whole")
-    split = train(folder="split", micro_batch_samples=micro_batch)
+    # 199 full steps and one of 5 samples.
+    experiment = make_experiment(num_tokens=16 * 1597)
+    whole = train(experiment, folder="whole", precision="fp32")
+    split = train(experiment, folder="split", precision="fp32", micro_batch_samples=micro_batch)
     # float32 sums in another order.
     assert split.loss == pytest.approx(whole.loss, rel=1e-5)
 
@@ -137,6 +139,23 @@ def test_a_non_finite_loss_ends_a_run_as_diverged(train, tiny_task):
     result = train(task=task)
     assert result.status == "diverged"
     assert "step 0" in result.reason
+
+
+def test_weights_that_the_last_step_spoils_are_no_result(train, tiny_task):
+    class Spoiled(torch.autograd.Function):
+        """The loss is fine, its gradient is not."""
+
+        @staticmethod
+        def forward(ctx, x):
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx, gradient):
+            return gradient * float("nan")
+
+    result = train(task=replace(tiny_task, loss_fn=lambda *pair: Spoiled.apply(sequence_loss(*pair))), log_every=1)
+    assert (result.status, result.loss) == ("diverged", None)
+    assert "gradient norm was nan at step 0" in result.reason
 
 
 def test_a_model_that_raises_ends_a_run_as_failed_with_the_traceback(train, tiny_task):

@@ -124,10 +124,12 @@ def test_fp16_goes_on_with_the_loss_scale_it_had(tiny_task, world, tmp_path):
             tiny_task.model_cls, "width", train_data=data, eval_data=tiny_task.eval_data, loss_fn=tiny_task.loss_fn
         )
         settings = TrainSettings(precision="fp16", checkpoint_seconds=0.0)
-        return train_experiment(task, make_experiment(), tmp_path / folder, world=world, settings=settings)
+        return train_experiment(
+            task, make_experiment(num_tokens=16 * 60), tmp_path / folder, world=world, settings=settings
+        )
 
     whole = run("whole")
     with pytest.raises(KeyboardInterrupt):
-        run("stopped", at=100)
+        run("stopped", at=50)
     assert run("stopped").loss == whole.loss
     assert torch.isfinite(torch.tensor(whole.loss))
