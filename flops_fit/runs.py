@@ -8,6 +8,7 @@ unique_tokens, num_params_non_embedding. Other columns are ignored. A bad row is
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ from flops_fit.budgets import EXACT, assign_budgets
 from flops_fit.errors import InputError
 from flops_fit.records import ExcludedRun, Finding, FloatArray, RunTable
 from flops_fit.schema import unknown_name
-from flops_fit.table_files import TextTable, read_table
+from flops_fit.table_files import TextTable, read_numbers, read_table, shorten
 
 ALIASES = {
     "compute": ("C", "compute", "flops"),
@@ -33,6 +34,8 @@ ALIASES = {
     "unique_tokens": ("unique_tokens",),
     "num_params_non_embedding": ("num_params_non_embedding", "N_no_embed"),
 }
+OPTIONAL = ("learning_rate", "epochs", "unique_tokens", "num_params_non_embedding")
+"""Columns of numbers that a fit can do without."""
 COMPLETED = {"", "completed", "complete", "done", "finished", "ok", "success"}
 SHOWN = 10
 
@@ -70,20 +73,22 @@ def read_runs(
         if conditions[i] == wanted
     ]
     bad: Bad = {}
+    optional, notes = _optional_columns(table, names, rows, bad)
     columns: dict[str, FloatArray] = {
-        name: _numbers(table, names[name], rows, bad)
+        name: read_numbers(table, names[name], rows, bad)
         for name in ("compute", "compute_budget", "num_params", "num_tokens", "loss")
         if name in names
     }
-    notes = _repair_overflow(columns, bad)
+    notes += _repair_overflow(columns, bad)
     _complete(columns)
-    for name in columns:
-        _check_positive(name, columns[name], table, names, rows, bad)
+    for name, values in {**columns, **optional}.items():
+        _check_positive(name, values, table, names, rows, bad)
     seed = _seeds(table, names, rows, bad)
-    _find_duplicates(columns, seed, table, rows, bad)
-    if bad and not exclude_bad_rows:
-        raise InputError(_describe_bad(table, rows, bad))
-    excluded += [ExcludedRun(source=f"line {table.lines[rows[k]]}", reason=bad[k]) for k in sorted(bad)]
+    _find_duplicates([*columns.values(), *optional.values(), seed.astype(np.float64)], table, rows, bad)
+    refused = table.ragged | {table.lines[rows[k]]: reason for k, reason in bad.items()}
+    if refused and not exclude_bad_rows:
+        raise InputError(_describe_bad(table.path, len(rows) + len(table.ragged), refused))
+    excluded += [ExcludedRun(source=f"line {line}", reason=refused[line]) for line in sorted(refused)]
     good = np.array([k for k in range(len(rows)) if k not in bad], dtype=np.int64)
     if len(good) == 0:
         raise InputError(f"{table.path}: no usable run is left; {len(excluded)} were excluded: {excluded[0].reason}.")
@@ -91,6 +96,7 @@ def read_runs(
         (columns["compute_budget"][good], []) if "compute_budget" in names else assign_budgets(columns["compute"][good])
     )
     kept = [rows[k] for k in good]
+    chosen: dict[str, Any] = {name: values[good] for name, values in optional.items()}
     groups = [table.columns[names["group"]][i] for i in kept] if "group" in names else [str(i) for i in kept]
     runs = RunTable(
         compute_budget=budget,
@@ -105,10 +111,7 @@ def read_runs(
         excluded=tuple(excluded),
         notes=(*notes, *grouping),
         name=table.path.stem + (f" ({wanted})" if wanted else ""),
-        learning_rate=_optional(table, names, "learning_rate", kept),
-        epochs=_optional(table, names, "epochs", kept),
-        unique_tokens=_optional(table, names, "unique_tokens", kept),
-        num_params_non_embedding=_optional(table, names, "num_params_non_embedding", kept),
+        **chosen,
     )
     return select_runs(runs, max_compute=max_compute)
 
@@ -117,8 +120,10 @@ def select_runs(runs: RunTable, *, condition: str | None = None, max_compute: fl
     """Returns some of the runs; those above ``max_compute`` are listed as excluded.
 
     Raises:
-        InputError: If no run is left.
+        InputError: If no run is left, or ``max_compute`` is no positive number.
     """
+    if max_compute is not None and not max_compute > 0:
+        raise InputError(f"max_compute: got {max_compute}, expected a positive number of FLOPs.")
     if condition is not None:
         _choose_condition(Path(runs.name or "runs"), runs.condition, condition)
     keep = np.array([condition is None or c == condition for c in runs.condition], dtype=bool)
@@ -157,7 +162,7 @@ def _resolve(table: TextTable) -> dict[str, str]:
             names[quantity] = found[0]
     if "compute" not in names and "compute_budget" in names:
         names["compute"] = names["compute_budget"]
-    missing = [q for q in ("loss",) if q not in names]
+    missing = [] if "loss" in names else ["loss"]
     if sum(q in names for q in ("compute", "num_params", "num_tokens")) < 2:
         missing.append("two of C, N and D")
     if missing:
@@ -169,18 +174,23 @@ def _resolve(table: TextTable) -> dict[str, str]:
 
 
 def _unfinished(table: TextTable, names: dict[str, str]) -> Bad:
-    """Rows that their status column says did not complete."""
+    """Rows that did not complete: their status says so, or the file has statuses and theirs has no loss."""
     if "status" not in names:
         return {}
-    statuses = table.columns[names["status"]]
-    return {i: f"status {s!r}" for i, s in enumerate(statuses) if s.lower() not in COMPLETED}
+    pairs = zip(table.columns[names["status"]], table.columns[names["loss"]], strict=True)
+    return {
+        i: f"status {shorten(status)}" + (", no loss" if status.lower() in COMPLETED else "")
+        for i, (status, loss) in enumerate(pairs)
+        if status.lower() not in COMPLETED or not loss
+    }
 
 
 def _choose_condition(path: Path, conditions: Sequence[str], wanted: str | None) -> str:
     known = sorted(set(conditions))
     if wanted is None:
         if len(known) > 1:
-            counts = ", ".join(f"{c!r} ({conditions.count(c)} runs)" for c in known)
+            counts = ", ".join(f"{c!r} ({conditions.count(c)} runs)" for c in known[:SHOWN])
+            counts += f" and {len(known) - SHOWN} more" if len(known) > SHOWN else ""
             raise InputError(
                 f"{path}: holds {len(known)} conditions, and a law is fitted to one: {counts}. "
                 "Choose with --condition NAME (condition=... in Python)."
@@ -191,50 +201,24 @@ def _choose_condition(path: Path, conditions: Sequence[str], wanted: str | None)
     return wanted
 
 
-def _numbers(table: TextTable, column: str, rows: list[int], bad: Bad) -> FloatArray:
-    cells = [table.columns[column][i] for i in rows]
-    try:
-        if not any("_" in cell for cell in cells):
-            return np.array(cells, dtype=np.float64)
-    except ValueError:
-        pass
-    values = np.full(len(cells), np.nan)
-    for k, cell in enumerate(cells):
-        try:
-            values[k] = float(cell) if "_" not in cell else _not_a_number(cell)
-        except ValueError:
-            bad.setdefault(k, f"{column}={cell!r} is not a plain number (write 70e6, not 70M or 70,000,000)")
-    return values
-
-
-def _not_a_number(cell: str) -> float:
-    raise ValueError(cell)
-
-
 def _repair_overflow(columns: dict[str, FloatArray], bad: Bad) -> list[Finding]:
     """C = 6ND computed in 64-bit integers wraps around; where it did exactly that, 6ND is put back."""
     if not {"compute", "num_params", "num_tokens"} <= set(columns):
         return []
+
+    def wrap(value: int) -> int:
+        return (value + 2**63) % 2**64 - 2**63
+
     compute, n, d = columns["compute"], columns["num_params"], columns["num_tokens"]
-    exact = 6 * n * d
-    with np.errstate(invalid="ignore"):
-        suspects = np.flatnonzero((exact >= 2.0**63) & (np.abs(compute) < 2.0**63))
-    repaired = [k for k in suspects if k not in bad and compute[k] == float(_wrap(6 * int(n[k]) * int(d[k])))]
+    with np.errstate(over="ignore", invalid="ignore"):
+        exact = 6 * n * d
+        suspects = np.flatnonzero(np.isfinite(exact) & (exact >= 2.0**63) & (np.abs(compute) < 2.0**63))
+    repaired = [k for k in suspects if k not in bad and compute[k] == float(wrap(6 * int(n[k]) * int(d[k])))]
     if not repaired:
         return []
     compute[repaired] = exact[repaired]
-    return [
-        Finding(
-            level="warning",
-            code="compute_overflow",
-            message=f"C of {len(repaired)} runs is 6ND wrapped around at 64 bits; 6ND was put in its place.",
-            advice="Compute C in floating point.",
-        )
-    ]
-
-
-def _wrap(value: int) -> int:
-    return (value + 2**63) % 2**64 - 2**63
+    message = f"C of {len(repaired)} runs is 6ND wrapped around at 64 bits; 6ND was put in its place."
+    return [Finding(level="warning", code="compute_overflow", message=message, advice="Compute C in floating point.")]
 
 
 def _complete(columns: dict[str, FloatArray]) -> None:
@@ -253,42 +237,49 @@ def _check_positive(
     with np.errstate(invalid="ignore"):
         wrong = np.flatnonzero(~(np.isfinite(values) & (values > 0)))
     for k in wrong:
-        cell = repr(table.columns[names[name]][rows[k]]) if name in names else f"{values[k]:g}"
+        cell = shorten(table.columns[names[name]][rows[k]]) if name in names else f"{values[k]:g}"
         bad.setdefault(int(k), f"{names.get(name, name)}={cell}, expected a finite number above 0")
 
 
 def _seeds(table: TextTable, names: dict[str, str], rows: list[int], bad: Bad) -> NDArray[np.int64]:
     if "seed" not in names:
         return np.zeros(len(rows), dtype=np.int64)
-    values = _numbers(table, names["seed"], rows, bad)
+    values = read_numbers(table, names["seed"], rows, bad)
     for k in np.flatnonzero(~(np.abs(values) < 2.0**63) | (values != np.round(values))):
-        bad.setdefault(int(k), f"{names['seed']}={table.columns[names['seed']][rows[k]]!r}, expected a whole number")
+        bad.setdefault(
+            int(k), f"{names['seed']}={shorten(table.columns[names['seed']][rows[k]])}, expected a whole number"
+        )
     return np.array([0 if k in bad else int(v) for k, v in enumerate(values)], dtype=np.int64)
 
 
-def _find_duplicates(
-    columns: dict[str, FloatArray], seed: NDArray[np.int64], table: TextTable, rows: list[int], bad: Bad
-) -> None:
-    keys = np.column_stack([columns["num_params"], columns["num_tokens"], columns["compute"], columns["loss"], seed])
+def _find_duplicates(columns: list[FloatArray], table: TextTable, rows: list[int], bad: Bad) -> None:
+    keys = np.column_stack(columns)
     _, first, inverse = np.unique(keys, axis=0, return_index=True, return_inverse=True)
     original = first[inverse.reshape(-1)]
     for k in np.flatnonzero(original != np.arange(len(keys))):
         bad.setdefault(int(k), f"repeats line {table.lines[rows[original[k]]]}: same C, N, D, loss and seed")
 
 
-def _describe_bad(table: TextTable, rows: list[int], bad: Bad) -> str:
-    shown = "; ".join(f"line {table.lines[rows[k]]}: {bad[k]}" for k in sorted(bad)[:SHOWN])
-    more = f"; and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
+def _describe_bad(path: Path, total: int, refused: Bad) -> str:
+    shown = "; ".join(f"line {line}: {refused[line]}" for line in sorted(refused)[:SHOWN])
+    more = f"; and {len(refused) - SHOWN} more" if len(refused) > SHOWN else ""
     return (
-        f"{table.path}: {len(bad)} of {len(rows)} rows cannot be used: {shown}{more}. Mend the file, "
+        f"{path}: {len(refused)} of {total} rows cannot be used: {shown}{more}. Mend the file, "
         "or leave them out with --exclude-bad-rows (exclude_bad_rows=True in Python); they are then listed."
     )
 
 
-def _optional(table: TextTable, names: dict[str, str], name: str, kept: list[int]) -> FloatArray | None:
-    """A column that a fit can do without: taken where every value is usable."""
-    if name not in names:
-        return None
-    ignored: Bad = {}
-    values = _numbers(table, names[name], kept, ignored)
-    return values if np.isfinite(values).all() and (values > 0).all() else None
+def _optional_columns(
+    table: TextTable, names: dict[str, str], rows: list[int], bad: Bad
+) -> tuple[dict[str, FloatArray], list[Finding]]:
+    """The optional columns that hold a value for every run, and a finding for those that do so for some."""
+    columns, notes = {}, []
+    for name in (n for n in OPTIONAL if n in names):
+        empty = sum(not table.columns[names[name]][i] for i in rows)
+        if empty == 0:
+            columns[name] = read_numbers(table, names[name], rows, bad)
+        elif empty < len(rows):
+            message = f"the column {names[name]} is empty for {empty} of {len(rows)} runs and was not used."
+            advice = "Fill it in for every run, or remove it."
+            notes.append(Finding(level="warning", code="column_incomplete", message=message, advice=advice))
+    return columns, notes

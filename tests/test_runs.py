@@ -89,8 +89,8 @@ def test_integer_columns_beyond_64_bits_are_multiplied_as_floats(write):
         ("N,N,D,loss\n1,1,2,3\n", "twice"),
         ("C,flops,N,loss\n1,1,2,3\n", "both mean compute"),
         ("N;D;loss\n1;2;3\n", "';'"),
-        ("N,D,loss\n1e4,1e6,3,9\n", "line 2 has 4"),
-        ("N,D,loss\n1e4,1e6\n", "line 2 has 2"),
+        ("N,D,loss\n1e4,1e6,3,9\n", "line 2: has 4 fields, the header 3"),
+        ("N,D,loss\n1e4,1e6\n", "line 2: has 2 fields, the header 3"),
         ("N,D,loss\n70M,1e6,3\n", "line 2.*'70M'.*70e6"),
         ('N,D,loss\n"1,000",1e6,3\n', "line 2.*1,000"),
         ("N,D,loss\n0x10,1e6,3\n", "line 2.*0x10"),
@@ -99,7 +99,11 @@ def test_integer_columns_beyond_64_bits_are_multiplied_as_floats(write):
         ("N,D,loss\n1e4,1e6,-1\n", "line 2.*loss='-1'"),
         ("N,D,loss\n1e4,0,1\n", "line 2.*D='0'"),
         ("N,D,loss\n1e4,inf,1\n", "line 2.*D='inf'"),
-        ("N,D,loss\n1e4,1e6,\n", "line 2.*loss=''"),
+        ("N,D,loss\n1e4,1e6,\n", "line 2: loss is empty"),
+        ("C,N,D,loss\n1e10,inf,1e6,3\n", "line 2: N='inf'"),
+        ("N,D,loss\n\u0661\u0662,1e6,3\n", "line 2.*not a plain number"),
+        ("N,D,loss,lr\n1e4,1e6,3,fast\n", "line 2: lr='fast'"),
+        ("N,D,loss,epochs\n1e4,1e6,3,-1\n", "line 2: epochs='-1'"),
         ("N,D,loss\n1e4,1e6,3\n1e4,1e6,3\n", "line 3.*repeats line 2"),
         ("N,D,loss,seed\n1e4,1e6,3,x\n", "line 2.*seed='x'"),
         ("N,D,loss,condition\n1,2,3,a\n1,2,3,b\n", "2 conditions.*'a' \\(1 runs\\).*--condition"),
@@ -128,6 +132,52 @@ def test_diverged_runs_are_listed_and_not_an_error(write):
     runs = read_runs(write("N,D,loss,status\n1e4,1e6,3,completed\n2e4,1e6,,diverged\n"))
     assert len(runs) == 1
     assert [(e.source, e.reason) for e in runs.excluded] == [("line 3", "status 'diverged'")]
+
+
+def test_a_run_with_a_status_and_no_loss_is_listed(write):
+    runs = read_runs(write("N,D,loss,status\n1e4,1e6,3,finished\n2e4,1e6,,finished\n"))
+    assert [(e.source, e.reason) for e in runs.excluded] == [("line 3", "status 'finished', no loss")]
+
+
+def test_shifted_rows_can_be_left_out_and_are_listed(write):
+    runs = read_runs(write(GOOD + "6e10,3e4,3e5,2.9,7\n"), exclude_bad_rows=True)
+    assert len(runs) == 2
+    assert [(e.source, e.reason) for e in runs.excluded] == [
+        ("line 4", "has 5 fields, the header 4 (text with commas must be quoted)")
+    ]
+
+
+def test_only_the_first_ten_bad_rows_are_shown(write):
+    bad = "".join(f"{n}e4,1e6,nan\n" for n in range(1, 14))
+    with pytest.raises(InputError, match=r"13 of 13 rows.*line 11: .*; and 3 more"):
+        read_runs(write("N,D,loss\n" + bad))
+
+
+def test_learning_rates_of_one_cell_are_no_duplicates(write):
+    runs = read_runs(write("N,D,loss,lr\n1e4,1e6,3,1e-3\n1e4,1e6,3,2e-3\n"))
+    assert list(runs.learning_rate) == [1e-3, 2e-3]
+
+
+def test_an_optional_column_with_holes_is_not_used_and_said(write):
+    runs = read_runs(write("N,D,loss,lr,epochs\n1e4,1e6,3,,\n1e4,2e6,3,2e-3,\n"))
+    assert runs.learning_rate is None
+    assert [(f.code, "lr is empty for 1 of 2" in f.message) for f in runs.notes] == [("column_incomplete", True)]
+
+
+def test_bad_rows_of_another_condition_do_not_matter(write):
+    runs = read_runs(write("N,D,loss,condition\n1e4,1e6,3,a\n1e4,2e6,nan,b\n"), condition="a")
+    assert (len(runs), runs.excluded) == (1, ())
+
+
+@pytest.mark.parametrize("limit", [float("nan"), 0.0, -1.0])
+def test_a_max_compute_that_is_no_positive_number_is_refused(write, limit):
+    with pytest.raises(InputError, match="max_compute: got"):
+        read_runs(write(GOOD), max_compute=limit)
+
+
+def test_blank_lines_and_line_ends_in_quotes_keep_the_line_numbers(write):
+    with pytest.raises(InputError, match="line 6: D='-1'"):
+        read_runs(write('N,D,loss,note\n1e4,1e6,3,"a\nb"\n\n2e4,1e6,3,"a\u2028b"\n1e4,-1,3,x\n'))
 
 
 def test_seeds_of_one_cell_are_no_duplicates(write):
@@ -204,25 +254,30 @@ def test_published_tables_load(name, condition, rows):
     assert len(read_runs(DATA / f"{name}.csv", condition=condition)) == rows
 
 
+CELL = st.sampled_from(
+    ["1e4", "6e10", "3", "", "inf", "nan", "-1", "0", "1e308", "9" * 25, "70M", "0x1", "1_0", '"', "x"]
+)
+ROWS = st.lists(st.lists(CELL, min_size=3, max_size=6).map(",".join), max_size=6).map("\n".join)
+HEADER = st.permutations(["C", "N", "D", "loss", "lr", "seed", "status", "compute_budget"]).map(
+    lambda names: ",".join(names[:5]) + "\n"
+)
 NEAR_CSV = st.text(alphabet='NDCloss,.\n\r"0123456789e+-;nainf_ \t\ufeff\x00', max_size=200)
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    st.one_of(
-        st.binary(max_size=200), st.text(alphabet='NDCloss,.\n\r"0123456789e+-;nainf_ \t\ufeff\x00', max_size=200)
-    )
+    st.sampled_from(["", "N,D,loss\n1e4,1e6,3\n", "C,N,D,loss\n"]).map(str.encode) | HEADER.map(str.encode),
+    st.binary(max_size=200) | NEAR_CSV.map(str.encode) | ROWS.map(str.encode),
+    st.booleans(),
 )
-def test_whatever_the_file_holds_only_an_input_error_comes_out(write, content):
-    data = content if isinstance(content, bytes) else content.encode()
-    for prefix in (b"", b"N,D,loss\n1e4,1e6,3\n"):
-        try:
-            runs = read_runs(write(prefix + data))
-        except InputError:
-            continue
-        for column in (runs.compute, runs.num_params, runs.num_tokens, runs.loss):
-            assert np.isfinite(column).all()
-            assert (column > 0).all()
+def test_whatever_the_file_holds_only_an_input_error_comes_out(write, prefix, content, exclude):
+    try:
+        runs = read_runs(write(prefix + content), exclude_bad_rows=exclude)
+    except InputError:
+        return
+    for column in (runs.compute_budget, runs.compute, runs.num_params, runs.num_tokens, runs.loss):
+        assert np.isfinite(column).all()
+        assert (column > 0).all()
 
 
 @pytest.mark.slow
