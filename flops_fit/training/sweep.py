@@ -53,6 +53,9 @@ def train_sweep(
         )
         if world.is_main:
             store.publish_result(result)
+            if result.status != "failed":
+                # Nothing will go on from them; those of a failed run wait for its next attempt.
+                shutil.rmtree(run_dir / "checkpoints", ignore_errors=True)
             if trunk is not None and not longer:
                 shutil.rmtree(trunk, ignore_errors=True)
             if progress is not None:

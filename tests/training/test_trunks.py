@@ -77,6 +77,12 @@ def test_nothing_is_left_of_a_trunk_that_no_run_waits_for(sweep):
     assert list((root / "trunks").iterdir()) == []
 
 
+def test_a_finished_run_keeps_its_metrics_and_no_checkpoints(sweep):
+    _, root = sweep("shared", make_runs(), checkpoint_seconds=0.0)
+    for folder in (root / "runs").iterdir():
+        assert [path.name for path in folder.iterdir()] == ["metrics.jsonl"]
+
+
 def test_a_trunk_of_another_arithmetic_is_not_used(tiny_task, world, tmp_path):
     def run(length, folder, precision):
         (tmp_path / folder).mkdir()
