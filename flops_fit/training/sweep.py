@@ -14,6 +14,7 @@ import torch
 
 from flops_fit.errors import ConfigError, ModelFailed, StoreError
 from flops_fit.launching import World
+from flops_fit.quantities import format_flops
 from flops_fit.records import Experiment, RunResult, content_id
 from flops_fit.schema import to_plain
 from flops_fit.store import Store
@@ -41,9 +42,11 @@ def train_sweep(
     """Trains runs and publishes each result; a run that fails is recorded and the next one begins.
 
     Runs of one trunk (size, seed and recipe) are made shortest first, so that each begins where the one before left
-    the common steps. The result of a run is the same to the bit without that.
+    the common steps. The result of a run is the same to the bit without that; ``flops_spent`` of each counts them,
+    and its ``environment`` says how many of these were taken over (``flops_from_trunk``).
     """
     runs = _shortest_first(world.agree(list(experiments)))
+    spent = shared = 0.0
     for i, experiment in enumerate(runs):
         trunk = store.root / "trunks" / trunk_id(experiment) if settings.share_trunks else None
         longer = any(trunk_id(e) == trunk_id(experiment) for e in runs[i + 1 :])
@@ -60,6 +63,9 @@ def train_sweep(
                 shutil.rmtree(trunk, ignore_errors=True)
             if progress is not None:
                 progress(result)
+        spent, shared = spent + result.flops_spent, shared + result.environment["flops_from_trunk"]
+    if world.is_main and shared:
+        logger.info("of %s in these runs, %s were shared along trunks", format_flops(spent), format_flops(shared))
 
 
 def train_experiment(
@@ -112,20 +118,26 @@ def train_experiment(
     unique = None if data is None or data.num_samples is None else data.num_samples * data.tokens_per_sample
     seen = 0 if trained is None else trained.tokens_seen
     causal = None if choice is None else choice.flops_per_token_causal
+    per_token = experiment.measured_flops_per_token or experiment.flops_per_token
+    steps_from_trunk = 0 if trained is None else trained.steps_from_trunk
     return RunResult(
         experiment=experiment,
         status=status,  # type: ignore[arg-type]
         loss=loss,
         loss_std_error=error,
         tokens_seen=seen,
-        flops_spent=seen * (experiment.measured_flops_per_token or experiment.flops_per_token),
+        flops_spent=seen * per_token,
         flops_spent_causal=None if causal is None else seen * causal,
         wall_seconds=time.perf_counter() - started,
         reason=reason,
         epochs=None if unique is None else seen / unique,
         train_loss=None if trained is None else trained.train_loss,
         steps=0 if trained is None else trained.steps,
-        environment=_environment(world, choice, 0 if trained is None else trained.steps_from_trunk),
+        environment={
+            "steps_from_trunk": steps_from_trunk,
+            "flops_from_trunk": steps_from_trunk * experiment.recipe.batch_tokens * per_token,
+            **_environment(world, choice),
+        },
     )
 
 
@@ -184,7 +196,7 @@ def _threads_for(num_params: int, world: World) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _environment(world: World, choice: EngineChoice | None, steps_from_trunk: int) -> dict[str, Any]:
+def _environment(world: World, choice: EngineChoice | None) -> dict[str, Any]:
     return {
         "world_size": world.size,
         "device": torch.cuda.get_device_name(world.device) if world.device.type == "cuda" else world.device.type,
@@ -192,7 +204,6 @@ def _environment(world: World, choice: EngineChoice | None, steps_from_trunk: in
         "plain_attention": None if choice is None else choice.plain_attention,
         "micro_batch": None if choice is None else choice.micro_batch,
         "compiled": None if choice is None else choice.compiled,
-        "steps_from_trunk": steps_from_trunk,
         "torch": torch.__version__,
         "ended_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "host": os.uname().nodename,

@@ -1,5 +1,7 @@
 """Runs of one size share their first steps, and end as if they had not."""
 
+import logging
+
 import pytest
 import torch
 from support import ChainData, make_experiment
@@ -62,6 +64,15 @@ def test_a_branch_is_equal_to_the_bit_to_the_run_alone(sweep, schedule):
     taken = {name: result.environment["steps_from_trunk"] for name, result in shared.items()}
     assert taken[f"run-{16 * 200}"] == 0
     assert taken[f"run-{16 * 403}"] == (21 if schedule == "wsd" else 24)
+
+
+def test_the_flops_that_trunks_save_are_told(sweep, caplog):
+    with caplog.at_level(logging.INFO):
+        results, _ = sweep("shared", make_runs())
+    saved = {name: r.environment["flops_from_trunk"] for name, r in results.items()}
+    # 21 steps of 128 tokens at 1200 FLOPs each.
+    assert saved[f"run-{16 * 403}"] == 21 * 128 * 1200.0
+    assert "were shared along trunks" in caplog.text
 
 
 def test_other_seeds_sizes_and_recipes_have_their_own_trunk(sweep):
