@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from flops_fit.records import FloatArray, Interval
 
@@ -66,3 +66,16 @@ class RolloutRow:
 def refused_law(name: str, reason: str, num_runs: int) -> LawFit:
     """A method that gives no number for these runs, and why."""
     return LawFit(name=name, outcome="refused", reason=reason, parameters={}, a=None, b=None, num_runs=num_runs)
+
+
+def plain_law(law: LawFit) -> dict[str, Any]:
+    """One law of `fit --json`: parameters and exponents as plain numbers, their intervals as [low, high]."""
+    known = {**law.parameters, **{k: v for k, v in (("a", law.a), ("b", law.b)) if v is not None}}
+    return {
+        **{name: float(interval.value) for name, interval in known.items()},
+        "intervals": {name: [float(interval.low), float(interval.high)] for name, interval in known.items()},
+        "outcome": law.outcome,
+        "reason": law.reason,
+        "num_runs": law.num_runs,
+        "objective": law.objective,
+    }

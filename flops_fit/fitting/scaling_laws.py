@@ -13,7 +13,7 @@ from flops_fit.fitting.counting import Counting
 from flops_fit.fitting.flops_function import FlopsFunction
 from flops_fit.fitting.forecast import make_prediction
 from flops_fit.fitting.options import FitOptions
-from flops_fit.fitting.outcomes import IsoflopCurve, LawFit, RolloutRow
+from flops_fit.fitting.outcomes import IsoflopCurve, LawFit, RolloutRow, plain_law
 from flops_fit.fitting.prediction import Prediction
 from flops_fit.fitting.resampling import normal_quantile
 from flops_fit.fitting.rollout import Trial, log_n_at_ratio
@@ -141,18 +141,15 @@ class ScalingLaws:
 
     def to_plain(self) -> dict[str, Any]:
         """The object that `fit --json` prints."""
-        laws = {}
-        for name, law in self.laws.items():
-            plain = to_plain(law)
-            laws[name] = {**{k: v["value"] for k, v in plain["parameters"].items()}, **plain}
         return {
             "recommended": self.recommended,
             "reason": self.reason,
-            "laws": laws,
+            "laws": {name: plain_law(law) for name, law in self.laws.items()},
+            "level": self.options.level,
             "runs_used": len(self.runs),
             "runs_excluded": to_plain(self.runs_excluded),
             "findings": to_plain(self.findings),
-            "laws_without_exclusions": to_plain(self.laws_without_exclusions),
+            "laws_without_exclusions": {name: plain_law(law) for name, law in self.laws_without_exclusions.items()},
             "countings": to_plain(self.countings),
             "backtest": {"rows": to_plain(self.rollouts), "choice": to_plain(self.choice)},
         }

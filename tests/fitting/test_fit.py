@@ -35,6 +35,9 @@ def test_noise_free_surfaces_are_recovered_to_one_part_in_a_million(exact):
 
 def test_answers_are_strict_json(exact):
     json.dumps(exact.to_plain(), allow_nan=False)
+    law = exact.to_plain()["laws"]["approach3"]
+    assert law["alpha"] == pytest.approx(0.34)
+    assert law["intervals"]["a"][0] <= law["a"] <= law["intervals"]["a"][1]
     plain = exact.predict(1e22).to_plain()
     json.dumps(plain, allow_nan=False)
     assert plain["num_params_interval"][0] < plain["num_params"] < plain["num_params_interval"][1]
