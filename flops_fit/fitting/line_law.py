@@ -71,7 +71,6 @@ class _Curves:
     windows: tuple[FloatArray, ...]
     noise: FloatArray
     """In log loss, shape (R, n_runs)."""
-    noise_sd: float
 
 
 def fit_minima(
@@ -110,7 +109,7 @@ def _draw_curves(columns: Columns, options: FitOptions, rng: np.random.Generator
             group.append(columns.group[np.argmax(c.average[inside] > 0, axis=1)])
             dof += len(x) - 3
     if not residual:
-        return _Curves(cells=cells, windows=windows, noise=np.zeros((count, len(columns))), noise_sd=0.0)
+        return _Curves(cells=cells, windows=windows, noise=np.zeros((count, len(columns))))
     pooled = np.concatenate(residual)
     sd = float(np.sqrt((pooled**2).sum() / dof))
     correlation = group_correlation(pooled, np.concatenate(group))
@@ -119,7 +118,7 @@ def _draw_curves(columns: Columns, options: FitOptions, rng: np.random.Generator
     dof = max(dof, MIN_DOF)
     noise *= np.sqrt(dof / rng.chisquare(dof, size=(count, 1)))
     noise = np.clip(noise, -MAX_NOISE, MAX_NOISE)
-    return _Curves(cells=cells, windows=windows, noise=noise, noise_sd=sd)
+    return _Curves(cells=cells, windows=windows, noise=noise)
 
 
 def _parabola_minimum(

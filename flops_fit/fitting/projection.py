@@ -1,7 +1,7 @@
 """Which (alpha, beta) are worth refining? A global search for every resample at once.
 
 For fixed exponents E, A, B are linear (variable projection): weighted least squares with E, A, B >= 0 has a
-closed form of nine weighted sums, and each sum over all resamples is one matrix product. The cells of the
+closed form of ten weighted sums, and each sum over all resamples is one matrix product. The cells of the
 grid that are lower than their eight neighbours are the starts of `joint.py`.
 
 Source: Golub & Pereyra 1973 (variable projection); grid and objective are ours.
@@ -49,7 +49,7 @@ def search_exponents(x: FloatArray, y: FloatArray, loss: FloatArray, weights: Fl
 
 
 def _weighted_sums(x: FloatArray, y: FloatArray, loss: FloatArray, w: FloatArray) -> tuple[FloatArray, ...]:
-    """The nine sums of the normal equations, each broadcastable to (R, alpha, beta)."""
+    """The ten sums of the normal equations, each broadcastable to (R, alpha, beta)."""
     # Exponents are clipped so that a far-off run cannot overflow at the steep end of the grid.
     p = np.exp(np.clip(-GRID[:, None] * x, -60, 60))
     q = np.exp(np.clip(-GRID[:, None] * y, -60, 60))
