@@ -2,7 +2,7 @@
 
 Columns by letter or by word: C (compute, flops), N (params, num_params), D (tokens, num_tokens), loss; two of C, N, D
 suffice, C = 6ND then. Optional: compute_budget (planned C), condition, seed, group, status, learning_rate, epochs,
-unique_tokens, num_params_non_embedding. Other columns are ignored. A bad row is an error that names its line.
+schedule_tokens (D that the learning rate was decayed for), unique_tokens, num_params_non_embedding. Other columns are ignored. A bad row is an error that names its line.
 """
 
 from collections.abc import Sequence
@@ -31,10 +31,11 @@ ALIASES = {
     "status": ("status",),
     "learning_rate": ("learning_rate", "lr"),
     "epochs": ("epochs",),
+    "schedule_tokens": ("schedule_tokens",),
     "unique_tokens": ("unique_tokens",),
     "num_params_non_embedding": ("num_params_non_embedding", "N_no_embed"),
 }
-OPTIONAL = ("learning_rate", "epochs", "unique_tokens", "num_params_non_embedding")
+OPTIONAL = ("learning_rate", "epochs", "schedule_tokens", "unique_tokens", "num_params_non_embedding")
 """Columns of numbers that a fit can do without."""
 COMPLETED = {"", "completed", "complete", "done", "finished", "ok", "success"}
 SHOWN = 10

@@ -180,6 +180,11 @@ def test_blank_lines_and_line_ends_in_quotes_keep_the_line_numbers(write):
         read_runs(write('N,D,loss,note\n1e4,1e6,3,"a\nb"\n\n2e4,1e6,3,"a\u2028b"\n1e4,-1,3,x\n'))
 
 
+def test_a_run_read_before_its_schedule_ended_says_so(write):
+    runs = read_runs(write("N,D,loss,schedule_tokens\n1e4,1e6,3,2e6\n1e4,2e6,2.9,2e6\n"))
+    assert list(runs.schedule_tokens) == [2e6, 2e6]
+
+
 def test_seeds_of_one_cell_are_no_duplicates(write):
     runs = read_runs(write("N,D,loss,seed\n1e4,1e6,3,0\n1e4,1e6,3,1\n"))
     assert list(runs.seed) == [0, 1]
