@@ -2,7 +2,8 @@
 
 Columns by letter or by word: C (compute, flops), N (params, num_params), D (tokens, num_tokens), loss; two of C, N, D
 suffice, C = 6ND then. Optional: compute_budget (planned C), condition, seed, group, status, learning_rate, epochs,
-schedule_tokens (D that the learning rate was decayed for), unique_tokens, num_params_non_embedding. Other columns are ignored. A bad row is an error that names its line.
+schedule_tokens (D that the learning rate was decayed for), unique_tokens, num_params_non_embedding.
+Other columns are ignored. A bad row is an error that names its line.
 """
 
 from collections.abc import Sequence
