@@ -72,6 +72,8 @@ class World:
             return _shard(model, self.device.type, self.size)
         if self.size == 1:
             return model.to(self.device)
+        # Accelerate holds on to what it has prepared: a sweep would keep every model of it.
+        self.accelerator.free_memory()
         prepared: nn.Module = self.accelerator.prepare_model(model)
         return prepared
 
