@@ -10,7 +10,10 @@ from torch import nn
 from flops_fit.launching import open_world
 
 with open_world() as world:
-    first = weakref.ref(world.prepare(nn.Linear(2, 2)))
+    model = nn.Linear(2, 2)
+    first = weakref.ref(model)
+    world.prepare(model)
+    del model
     world.prepare(nn.Linear(2, 2))
     assert first() is None, "the first model is still there"
     print("GONE")
