@@ -12,6 +12,8 @@ from flops_fit.records import FloatArray
 from flops_fit.reporting.canvas import GREY, INK, MARKERS, VERMILION, count_axis, escape_math, light_grid, new_figure
 
 MAX_LEGEND = 12
+MIN_SIZES = 3
+"""Budgets with fewer sizes are no curve; their runs are drawn in grey."""
 
 
 def isoflop_figure(laws: ScalingLaws) -> Figure:
@@ -19,8 +21,11 @@ def isoflop_figure(laws: ScalingLaws) -> Figure:
     figure = new_figure()
     axes = figure.add_subplot()
     axes.set_xscale("log")
-    curves = laws.isoflop_curves
+    curves = [c for c in laws.isoflop_curves if len(c.num_params) >= MIN_SIZES]
+    loose = [c for c in laws.isoflop_curves if len(c.num_params) < MIN_SIZES]
     colors = budget_colors(len(curves))
+    for curve in loose:
+        axes.plot(curve.num_params, curve.loss, ".", color=GREY, alpha=0.5, markersize=5, linestyle="", zorder=1)
     for index, curve in enumerate(curves):
         _draw_curve(axes, curve, colors[index], MARKERS[index % len(MARKERS)])
     axes.set_xlabel("model size N (parameters)")
@@ -33,14 +38,17 @@ def isoflop_figure(laws: ScalingLaws) -> Figure:
                label=format_flops(curves[i].compute_budget))
         for i in shown
     ]  # fmt: skip
-    handles.append(
-        Line2D([], [], linestyle="", marker="o", color=GREY, markerfacecolor="white", label="outside window")
-    )
+    if loose:
+        handles.append(Line2D([], [], linestyle="", marker=".", color=GREY, alpha=0.5, label="budgets of 1 or 2 sizes"))
+    if any((c.in_window == 0).any() for c in curves):
+        handles.append(
+            Line2D([], [], linestyle="", marker="o", color=GREY, markerfacecolor="white", label="outside window")
+        )
     if any(c.n_opt is not None for c in curves):
         handles.append(Line2D([], [], linestyle="", marker="*", markersize=9, color=INK, label="minimum"))
     if any(c.n_opt is None for c in curves):
         handles.append(Line2D([], [], linestyle="", marker="x", color=VERMILION, label="no usable minimum"))
-    figure.legend(handles=handles, loc="outside right upper", title="C (FLOPs)")
+    figure.legend(handles=handles, loc="outside right upper", title="C (FLOPs)" if curves else None)
     return figure
 
 
@@ -51,9 +59,11 @@ def _draw_curve(axes: Axes, curve: IsoflopCurve, color: str, marker: str) -> Non
         curve.num_params[~inside], curve.loss[~inside], marker, color=color, markersize=4.5, linestyle="",
         markerfacecolor="white",
     )  # fmt: skip
-    if curve.coefficients is not None and inside.any():
+    # One that bends downwards has no minimum, and between far sizes it leaves the data.
+    if curve.coefficients is not None and curve.coefficients[0] > 0 and inside.any():
         n = np.geomspace(curve.num_params[inside].min(), curve.num_params[inside].max(), 80)
-        axes.plot(n, np.polyval(curve.coefficients, np.log(n)), color=color, linewidth=1.2)
+        style = "-" if curve.n_opt is not None else ":"
+        axes.plot(n, np.polyval(curve.coefficients, np.log(n)), style, color=color, linewidth=1.2)
     if curve.n_opt is not None and curve.loss_opt is not None:
         bounds = [[curve.n_opt.value - curve.n_opt.low], [curve.n_opt.high - curve.n_opt.value]]
         axes.errorbar(

@@ -30,7 +30,8 @@ from flops_fit.reporting.wording import format_fitted, law_title
 
 CAPTIONS = {
     "isoflop": "IsoFLOP curves: held-out loss against model size at each compute budget, with the parabola through "
-    "the runs in its window and its minimum with interval. Hollow points are outside the window.",
+    "the runs in its window and its minimum with interval. Hollow points are outside the window; a dotted parabola "
+    "has no usable minimum.",
     "n_opt": "Compute-optimal model size against training compute, by the recommended law.",
     "d_opt": "Compute-optimal training data against training compute, by the recommended law.",
     "loss": "Loss at the optimum against training compute, by the recommended law.",

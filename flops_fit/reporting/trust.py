@@ -51,13 +51,8 @@ def judge(laws: ScalingLaws, prediction: Prediction | None = None) -> Verdict:
 
 def tested_factor(laws: ScalingLaws) -> float:
     """The farthest extrapolation, as a factor of C, that a roll-out of the recommended law tested; 1 for none."""
-    budgets = sorted(c.compute_budget for c in laws.isoflop_curves)
-    factors = [
-        row.compute_budget / budgets[-1 - row.hidden]
-        for row in laws.rollouts
-        if row.law == laws.recommended and row.hidden < len(budgets)
-    ]
-    return max(factors, default=1.0)
+    reaches = [trial.reach for trial in laws.trials if trial.law == laws.recommended]
+    return float(10 ** max(reaches, default=0.0))
 
 
 def is_tested(laws: ScalingLaws, compute: float) -> bool:

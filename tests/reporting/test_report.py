@@ -1,5 +1,6 @@
 """The report and the figures: self-contained, harmless, repeatable, and true to predict()."""
 
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -8,6 +9,7 @@ from fits import HOSTILE, hostile_laws, lawless_laws, plan_and_results, sound_la
 
 from flops_fit.reporting import save_figures, summary_html, write_report
 from flops_fit.reporting.canvas import figure_style, log_ticks
+from flops_fit.reporting.figures import isoflop_figure
 from flops_fit.reporting.law_figures import d_opt_figure, loss_figure, n_opt_figure
 
 
@@ -116,3 +118,25 @@ def test_log_ticks_are_few_and_inside(low, high):
 
 def test_the_notebook_summary_has_a_table():
     assert "<table" in summary_html(sound_laws())
+
+
+def test_budgets_of_one_size_are_no_curves_and_not_marked():
+    laws = sound_laws()
+    one = laws.isoflop_curves[0]
+    loose = replace(one, num_params=one.num_params[:1], loss=one.loss[:1], in_window=one.in_window[:1],
+                    coefficients=None, n_opt=None, d_opt=None, loss_opt=None, reason="only 1 sizes")  # fmt: skip
+    with figure_style():
+        figure = isoflop_figure(replace(laws, isoflop_curves=(loose, *laws.isoflop_curves[1:])))
+    assert not [line for line in figure.axes[0].lines if line.get_marker() == "x"]
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert "budgets of 1 or 2 sizes" in labels
+    assert "1.00e18" not in labels
+
+
+def test_a_curve_that_bends_downwards_gets_no_parabola():
+    laws = sound_laws()
+    bent = replace(laws.isoflop_curves[0], coefficients=(-1.0, 0.0, 3.0), n_opt=None, d_opt=None, loss_opt=None)
+    with figure_style():
+        before = isoflop_figure(laws).axes[0].lines
+        after = isoflop_figure(replace(laws, isoflop_curves=(bent, *laws.isoflop_curves[1:]))).axes[0].lines
+    assert sum(len(line.get_xdata()) == 80 for line in after) == sum(len(line.get_xdata()) == 80 for line in before) - 1

@@ -47,6 +47,14 @@ def test_rows_beyond_the_roll_outs_are_marked():
     assert "*" in second[0]
 
 
+def test_the_tested_range_is_the_one_that_predictions_state():
+    laws = sound_laws()
+    # With 1, 2 and 3 of six budgets hidden, the farthest is three budgets up: 3e20 from 1e19.
+    assert trust.tested_factor(laws) == pytest.approx(30, rel=1e-6)
+    said = [f.message for f in laws.predict(1e24).findings if f.code == "extrapolation"]
+    assert any("30" in message for message in said)
+
+
 def test_the_summary_of_an_untrusted_answer_leads_with_the_warning():
     laws = untrusted_laws()
     for prediction in (None, laws.predict(1e21)):
