@@ -25,9 +25,11 @@ from flops_fit.reporting.report_tables import (
     unexcluded_table,
 )
 from flops_fit.reporting.table import HEADER, predict_rows, table_notes, table_row
-from flops_fit.reporting.trust import judge
-from flops_fit.reporting.wording import format_fitted, law_title
+from flops_fit.reporting.trust import is_tested, judge
+from flops_fit.reporting.wording import format_estimate, format_fitted, format_loss, law_title
 
+TARGET_FACTOR = 10
+"""The answer comes first for this many times the largest fitted budget."""
 CAPTIONS = {
     "isoflop": "IsoFLOP curves: held-out loss against model size at each compute budget, with the parabola through "
     "the runs in its window and its minimum with interval. Hollow points are outside the window; a dotted parabola "
@@ -89,6 +91,8 @@ def _answer(laws: ScalingLaws) -> dict[str, Any]:
         "reason": laws.reason,
         "a": None if law is None else format_fitted(law.a),
         "b": None if law is None else format_fitted(law.b),
+        "target": None if law is None else _target(laws),
+        "target_factor": TARGET_FACTOR,
         "level": f"{laws.options.level:.0%}",
         "header": HEADER,
         "rows": [table_row(laws, p) for p in predictions],
@@ -102,6 +106,18 @@ def _answer(laws: ScalingLaws) -> dict[str, Any]:
         "total_compute": format_flops(float(laws.runs.compute.sum())),
         "sizes": f"{format_count(float(laws.runs.num_params.min()))} to "
         f"{format_count(float(laws.runs.num_params.max()))}",
+    }
+
+
+def _target(laws: ScalingLaws) -> dict[str, Any]:
+    """The prediction that the first sentence states."""
+    p = laws.predict(TARGET_FACTOR * laws.max_compute)
+    return {
+        "compute": format_flops(p.compute),
+        "num_params": format_estimate(p.num_params_estimate, format_count),
+        "num_tokens": format_estimate(p.num_tokens_estimate, format_count),
+        "loss": format_estimate(p.loss_estimate, format_loss),
+        "tested": is_tested(laws, p.compute),
     }
 
 

@@ -38,10 +38,12 @@ def format_number(value: float | None) -> str:
 
 
 def format_factor(value: float) -> str:
-    """Writes a factor: 0.25 as "0.25x", 13.4 as "13x", 2e6 as "2.0e6x"."""
+    """Writes a factor: 1.04 as "1.04x", 3.14 as "3.1x", 13.4 as "13x", 2e6 as "2.0e6x"."""
     if value >= 1e4:
         return f"{value:.1e}x".replace("e+0", "e").replace("e+", "e")
-    return f"{value:.0f}x" if value >= 9.95 else f"{value:.2g}x"
+    if value >= 9.95:
+        return f"{value:.0f}x"
+    return f"{value:.2g}x" if value >= 1.995 else f"{value:.3g}x"
 
 
 def format_bounds(low: float, high: float, write: Callable[[float], str]) -> str:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from fits import HOSTILE, hostile_laws, lawless_laws, plan_and_results, sound_laws, tiny_laws, untrusted_laws
 
+from flops_fit.quantities import format_count
 from flops_fit.reporting import save_figures, summary_html, write_report
 from flops_fit.reporting.canvas import figure_style, log_ticks
 from flops_fit.reporting.figures import isoflop_figure
@@ -76,6 +77,17 @@ def test_a_rerun_is_byte_identical(tmp_path):
     first = write_report(sound_laws(), tmp_path / "a.html").read_bytes()
     second = write_report(sound_laws(), tmp_path / "b.html").read_bytes()
     assert first == second
+
+
+def test_the_report_opens_with_the_prediction_for_ten_times_the_largest_budget(tmp_path):
+    laws = sound_laws()
+    p = laws.predict(10 * laws.max_compute)
+    text = Page(write_report(laws, tmp_path / "r.html").read_text()).text
+    opening = text[: text.index("Compute Budget")]
+    for number in (format_count(p.num_params), format_count(p.num_tokens), f"{p.loss:.4g}"):
+        assert number in opening
+    for low, high in (p.num_params_interval, p.num_tokens_interval):
+        assert f"[{format_count(low)}, {format_count(high)}]" in opening
 
 
 def test_an_untrusted_report_leads_with_the_warning(tmp_path):

@@ -8,6 +8,7 @@ from fits import lawless_laws, sound_laws, tiny_laws, untrusted_laws
 
 from flops_fit.quantities import format_count, format_flops
 from flops_fit.reporting import chinchilla_table, format_summary, trust
+from flops_fit.reporting.wording import format_factor
 
 
 def rows_of(table):
@@ -86,3 +87,10 @@ def test_an_untested_extrapolation_is_said_before_the_numbers():
 def test_the_summary_does_not_load_matplotlib():
     code = "import sys, flops_fit.reporting; assert not {'matplotlib', 'jinja2'} & set(sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(1.04, "1.04x"), (0.25, "0.25x"), (3.14, "3.1x"), (13.4, "13x"), (2e6, "2.0e6x")]
+)
+def test_a_factor_near_one_keeps_what_differs_from_one(value, text):
+    assert format_factor(value) == text
