@@ -11,8 +11,9 @@ from flops_fit.fitting.spread import Spread
 from flops_fit.records import FloatArray
 
 COMPARED = ("approach2", "akima", "approach3", "windowed", "extended")
-SURPRISE = 2.0
-"""Differences below this many joint standard errors are what noise gives."""
+NOISE, SURPRISE = 2.0, 6.0
+"""Squared differences in joint variances: below the first they are what noise gives, above the second they count in
+full, and between the two in proportion, so that the interval does not jump with C."""
 
 
 def disagreement(own: Spread, others: list[Spread], level: float) -> FloatArray:
@@ -27,5 +28,6 @@ def disagreement(own: Spread, others: list[Spread], level: float) -> FloatArray:
     for other in others:
         variance = ((own.high - own.low) ** 2 + (other.high - other.low) ** 2) / (2 * quantile) ** 2
         squared = (own.value - other.value) ** 2
-        excess += np.where(squared > SURPRISE**2 * variance, squared - variance, 0.0)
+        ratio = squared / np.maximum(variance, np.finfo(np.float64).tiny)
+        excess += np.maximum(squared - variance, 0.0) * np.clip((ratio - NOISE) / (SURPRISE - NOISE), 0.0, 1.0)
     return np.asarray(quantile * np.sqrt(excess / len(others)))
