@@ -28,8 +28,9 @@ from flops_fit.training.feeding import moved
 from flops_fit.training.memory import bytes_per_sample, free_bytes
 from flops_fit.training.settings import TrainSettings
 
-# Below this a probe says little, and a step is mostly calls.
-MIN_PARAMS_FOR_16_BIT_ON_CPU = 100_000
+# Below this a step is mostly calls and two probes need not agree, which would cost the runs of small sweeps, the
+# built-in ones among them, that they repeat to the bit.
+MIN_PARAMS_FOR_16_BIT_ON_CPU = 200_000
 # What must be gained before something else than plain fp32 is taken; a probe is off by several percent.
 WORTH = 1.05
 # Training seconds from which compiling can pay: it takes half a minute on a CPU and gains about a sixth.
