@@ -10,7 +10,7 @@
     |- StoreError       the output folder cannot be read or written                    exit 74
     |  |- PlanMismatch  it belongs to another sweep                                    exit 2
     `- ExperimentError  one run cannot go on; it is recorded and the sweep continues   exit 3
-       |- Diverged, OutOfMemory, DataExhausted, ModelFailed
+       |- DataExhausted, ModelFailed
 
 Each message has three parts: what we got, what we expected, what to do next.
 """
@@ -62,14 +62,6 @@ class ExperimentError(FlopsFitError, RuntimeError):
     """One run cannot go on; it is recorded with its reason and the sweep continues."""
 
     exit_code = 3
-
-
-class Diverged(ExperimentError):
-    """The loss became non-finite or exploded."""
-
-
-class OutOfMemory(ExperimentError):
-    """Not even the smallest micro-batch fits."""
 
 
 class DataExhausted(ExperimentError):

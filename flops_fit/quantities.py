@@ -32,11 +32,6 @@ def format_seconds(seconds: float | None) -> str:
     return f"{seconds / 3600:.1f} h"
 
 
-def format_interval(low: float, high: float) -> str:
-    """Writes an interval of counts: "1.2B to 3.4B"."""
-    return f"{format_count(low)} to {format_count(high)}"
-
-
 def log_spaced(low: float, high: float, count: int) -> list[float]:
     """Returns ``count`` numbers from ``low`` to ``high``, evenly spaced in log, ends exact."""
     if count == 1:

@@ -38,8 +38,6 @@ class Task:
     loss_fn: Callable[[Any, Any], torch.Tensor] | None = None
     name: str = ""
     data_unit: str = "tokens"
-    bytes_per_token: float | None = None
-    """Mean bytes of text per token, for bits per byte; None where the data is not text."""
 
     @property
     def model_cls_name(self) -> str:

@@ -53,7 +53,6 @@ def build_task(
         eval_data=_pack(held_out, folder, seq_len),
         loss_fn=cross_entropy,
         name="gpt_stdlib" if text_dir is None else f"gpt on {root.name}",
-        bytes_per_token=1.0,
     )
 
 
