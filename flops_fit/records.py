@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flops_fit.quantities import format_flops
-from flops_fit.schema import canonical_json
+from flops_fit.schema import canonical_json, to_plain
 
 FloatArray = NDArray[np.float64]
 Status = Literal["completed", "diverged", "failed"]
@@ -57,6 +57,13 @@ class Recipe:
     beta1: float = 0.9
     beta2: float = 0.95
     max_grad_norm: float | None = 1.0
+    ema_decay: float | None = None
+    """Of the moving average of the weights that the held-out loss is measured with; None: the weights themselves."""
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """Its part of an experiment id; a setting that came later counts only where set, and renames no older run."""
+        return {k: v for k, v in to_plain(self).items() if not (k == "ema_decay" and v is None)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,7 +145,8 @@ class RunResult:
     experiment: Experiment
     status: Status
     loss: float | None
-    """Mean held-out loss at the end of the finished schedule, nats per ``data_unit``."""
+    """Mean held-out loss at the end of the finished schedule, nats per ``data_unit``; of the averaged weights where
+    the recipe has an ``ema_decay``."""
     loss_std_error: float | None
     """Standard error of that mean over held-out samples."""
     tokens_seen: int

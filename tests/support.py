@@ -40,6 +40,20 @@ class ChainData(torch.utils.data.Dataset):
         return self.tokens[i, :-1], self.tokens[i, 1:]
 
 
+class Interrupted(ChainData):
+    """Is interrupted once, when so many samples have been taken."""
+
+    def __init__(self, at: int) -> None:
+        super().__init__()
+        self.left = at
+
+    def __getitem__(self, i):
+        self.left -= 1
+        if self.left == 0:
+            raise KeyboardInterrupt
+        return super().__getitem__(i)
+
+
 def sequence_loss(logits_BTV, targets_BT):
     return nn.functional.cross_entropy(logits_BTV.flatten(0, 1), targets_BT.flatten())
 

@@ -219,7 +219,7 @@ def _experiment(
             size={subject.size_param: probe.size_param_value},
             compute_budget=budget,
             num_tokens=tokens,
-            recipe=recipe,
+            recipe=recipe.content,
             seed=seed,
         ),
         compute_budget=budget,

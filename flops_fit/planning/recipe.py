@@ -36,6 +36,8 @@ class RecipeRule:
     beta2_small_batch: float = 0.99
     """Used where a step has fewer than 512k tokens."""
     max_grad_norm: float | None = 1.0
+    ema_decay: float | None = None
+    """Such as 0.999: the held-out loss is that of a moving average of the weights. None: of the weights themselves."""
 
     def __post_init__(self) -> None:
         for name in (
@@ -49,6 +51,10 @@ class RecipeRule:
                 raise ConfigError(f"recipe.{name}: got {getattr(self, name)}, expected a positive number.")
         if not 0 < self.decay_fraction <= 1:
             raise ConfigError(f"recipe.decay_fraction: got {self.decay_fraction}, expected 0 < fraction <= 1.")
+        if self.ema_decay is not None and not 0 < self.ema_decay < 1:
+            raise ConfigError(
+                f"recipe.ema_decay: got {self.ema_decay}, expected 0 < decay < 1, such as 0.999, or null for none."
+            )
         if self.max_batch_samples < self.min_batch_samples:
             raise ConfigError(
                 f"recipe.max_batch_samples: got {self.max_batch_samples}, expected at least "
@@ -75,4 +81,5 @@ def recipe_for(rule: RecipeRule, probe: ModelProbe, tokens_per_sample: int) -> R
         beta1=rule.beta1,
         beta2=rule.beta2 if batch_tokens >= 512 * 1024 else rule.beta2_small_batch,
         max_grad_norm=rule.max_grad_norm,
+        ema_decay=rule.ema_decay,
     )

@@ -11,6 +11,7 @@ from torch import nn
 from flops_fit.launching import World
 from flops_fit.tasks import Task, compute_loss
 from flops_fit.training.arithmetic import computing_in
+from flops_fit.training.averaging import WeightAverage
 from flops_fit.training.engine_choice import EngineChoice
 from flops_fit.training.feeding import MicroBatches, moved
 
@@ -25,6 +26,7 @@ class Run:
     parameters: list[nn.Parameter]
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
+    average: WeightAverage | None = None
     step: int = 0
     """Steps done."""
     steps_from_trunk: int = 0

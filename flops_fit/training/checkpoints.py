@@ -26,12 +26,14 @@ ABANDONED_SECONDS = 3600
 FILES = ("tensors.safetensors", "state.json")
 
 
-def tensors_of(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
-    """Copies the tensors of model and optimizer to the host, whole; of a sharded model every process must call it."""
+def tensors_of(
+    model: nn.Module, optimizer: torch.optim.Optimizer, average: Sequence[torch.Tensor] = ()
+) -> dict[str, torch.Tensor]:
+    """Copies the tensors of a run to the host, whole; of a sharded model every process must call it."""
     tensors = {f"model.{k}": _whole(v) for k, v in model.state_dict().items()}
     for index, values in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{k}": _whole(v) for k, v in values.items()}
-    return tensors
+    return tensors | {f"average.{i}": _whole(v) for i, v in enumerate(average)}
 
 
 def save_checkpoint(
@@ -78,6 +80,7 @@ def load_checkpoint(
     folder: Path,
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
+    average: Sequence[torch.Tensor] = (),
     *,
     world: World,
     last_step: int | None = None,
@@ -89,6 +92,7 @@ def load_checkpoint(
         folder: Holds the checkpoints.
         model: Not wrapped.
         optimizer: Of the model.
+        average: Of its weights.
         world: All processes call this.
         last_step: Only checkpoints of up to so many steps.
         engine: Only checkpoints of this ``state["engine"]``.
@@ -98,7 +102,7 @@ def load_checkpoint(
     """
     found = _newest(folder, last_step, engine) if world.is_main else None
     name = world.agree(None if found is None else found.name)
-    return None if name is None else world.together(lambda: _load(folder / name, model, optimizer))
+    return None if name is None else world.together(lambda: _load(folder / name, model, optimizer, average))
 
 
 def _newest(folder: Path, last_step: int | None, engine: dict[str, Any] | None) -> Path | None:
@@ -110,7 +114,9 @@ def _newest(folder: Path, last_step: int | None, engine: dict[str, Any] | None) 
     return None
 
 
-def _load(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+def _load(
+    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, average: Sequence[torch.Tensor]
+) -> dict[str, Any]:
     tensors = load_file(path / FILES[0])
     model.load_state_dict({k: _like(v, tensors[f"model.{k}"]) for k, v in model.state_dict().items()})
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
@@ -123,6 +129,8 @@ def _load(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> dic
             value = _like(parameters[int(index)], tensor) if tensor.ndim else tensor
             saved["state"].setdefault(int(index), {})[key] = value
     optimizer.load_state_dict(saved)
+    for i, value in enumerate(average):
+        value.copy_(_like(value, tensors[f"average.{i}"]))
     return {**json.loads((path / FILES[1]).read_text()), "losses": tensors["losses"].tolist()}
 
 

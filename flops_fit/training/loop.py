@@ -19,6 +19,7 @@ from flops_fit.launching import World
 from flops_fit.records import Experiment
 from flops_fit.tasks import Task, create_model
 from flops_fit.training.accumulation import Run, accumulate_alone, accumulate_together
+from flops_fit.training.averaging import WeightAverage
 from flops_fit.training.checkpoints import load_checkpoint, save_checkpoint, tensors_of
 from flops_fit.training.engine_choice import EngineChoice
 from flops_fit.training.feeding import pinned, prefetched, step_batches
@@ -38,6 +39,7 @@ class Trained:
     """A trained model and what it took."""
 
     model: nn.Module
+    """With the average of its weights where the recipe has an ``ema_decay``."""
     tokens_seen: int
     steps: int
     steps_from_trunk: int
@@ -103,6 +105,8 @@ def train_model(
                 )
             norm = _update(run, rate, scale, recipe.max_grad_norm)
             run.step, careful = run.step + 1, careful - 1
+            if run.average is not None:
+                run.average.update(run.step)
             is_fork, is_last = leaves_trunk and run.step == last_common, run.step == experiment.num_steps
             if run.step % settings.log_every == 0 or is_due or is_fork or is_last:
                 diverged = _look_at_losses(run, world) or _look_at_gradients(run, norm)
@@ -117,6 +121,8 @@ def train_model(
             if is_due and not is_last:
                 _save(run, run_dir / "checkpoints", world, settings, choice)
                 saved_at = time.monotonic()
+    if run.average is not None:
+        run.average.replace_weights()
     return Trained(
         model=run.bare,
         tokens_seen=min(run.step * recipe.batch_tokens, total),
@@ -137,12 +143,14 @@ def _start(task: Task, experiment: Experiment, world: World, choice: EngineChoic
     if choice.compiled:
         called = torch.compile(bare, mode="reduce-overhead" if world.device.type == "cuda" else None)  # type: ignore[assignment]
     model = world.prepare(called)
+    parameters, decay = [p for p in bare.parameters() if p.requires_grad], experiment.recipe.ema_decay
     return Run(
         bare=bare,
         model=model,
-        parameters=[p for p in bare.parameters() if p.requires_grad],
+        parameters=parameters,
         optimizer=make_optimizer(bare, experiment.recipe),
         scaler=torch.amp.GradScaler(world.device.type, enabled=choice.precision == "fp16"),
+        average=None if decay is None else WeightAverage(parameters, decay),
     )
 
 
@@ -150,11 +158,12 @@ def _resume(
     run: Run, run_dir: Path, trunk_dir: Path | None, last_common: int, world: World, choice: EngineChoice
 ) -> None:
     """Loads the run's newest checkpoint, or the newest state of its trunk before its own fork."""
-    found = load_checkpoint(run_dir / "checkpoints", run.bare, run.optimizer, world=world)
+    average = () if run.average is None else run.average.values
+    found = load_checkpoint(run_dir / "checkpoints", run.bare, run.optimizer, average, world=world)
     if found is None and trunk_dir is not None and last_common > 0:
         # Other arithmetic is another trunk: a branch must be what the run alone would have been.
         found = load_checkpoint(
-            trunk_dir, run.bare, run.optimizer, world=world, last_step=last_common,
+            trunk_dir, run.bare, run.optimizer, average, world=world, last_step=last_common,
             engine=choice.arithmetic(world.size),
         )  # fmt: skip
         run.steps_from_trunk = 0 if found is None else found["step"]
@@ -169,7 +178,7 @@ def _save(run: Run, folder: Path, world: World, settings: TrainSettings, choice:
     if not (world.is_main or world.is_sharded):
         return
     # Putting a sharded model together takes all processes.
-    tensors = tensors_of(run.bare, run.optimizer)
+    tensors = tensors_of(run.bare, run.optimizer, () if run.average is None else run.average.values)
     if world.is_main:
         state = {
             "step": run.step,

@@ -7,7 +7,9 @@ from flops_fit.errors import ConfigError, PlanError
 from flops_fit.planning.checks import check_plan
 from flops_fit.planning.feasibility import Limits
 from flops_fit.planning.isoflop import Subject, SweepSettings, candidate_sizes, plan_isoflop
+from flops_fit.planning.recipe import RecipeRule
 from flops_fit.records import ModelProbe
+from flops_fit.store import plan_hash
 
 SUBJECT = Subject(model_cls_name="Square", size_param="width")
 BUDGETS = (1e9, 1e10, 1e11, 1e12, 1e13)
@@ -88,11 +90,21 @@ def test_adding_a_budget_renames_no_run():
 
 
 def test_another_learning_rate_is_another_run():
-    from flops_fit.planning.recipe import RecipeRule
-
     before = {e.experiment_id for e in plan().experiments}
     after = {e.experiment_id for e in plan(recipe=RecipeRule(max_learning_rate=0.005)).experiments}
     assert not before & after
+
+
+def test_a_setting_that_is_off_renames_no_older_run():
+    # As it was before there was an average of the weights.
+    assert plan_hash(plan()) == "932cdecd448b"
+
+
+def test_an_average_of_the_weights_makes_another_run():
+    before = {e.experiment_id for e in plan().experiments}
+    averaged = plan(recipe=RecipeRule(ema_decay=0.999)).experiments
+    assert all(e.recipe.ema_decay == 0.999 for e in averaged)
+    assert not before & {e.experiment_id for e in averaged}
 
 
 def test_a_budget_that_no_size_fits_is_refused_with_sizes_and_limit():

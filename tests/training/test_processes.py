@@ -29,7 +29,7 @@ task = make_task(Dropping, "width", train_data=as_source(ChainData()), eval_data
                  loss_fn=sequence_loss)
 Path(sys.argv[1]).mkdir(exist_ok=True, parents=True)
 with open_world() as world:
-    experiment = make_experiment(num_tokens=16 * 8 * {steps} - 16 * 3)
+    experiment = make_experiment(num_tokens=16 * 8 * {steps} - 16 * 3, ema_decay={ema_decay})
     settings = TrainSettings(precision="fp32", checkpoint_seconds={seconds})
     result = train_experiment(task, experiment, Path(sys.argv[1]), world=world, settings=settings)
     if world.is_main:
@@ -37,8 +37,8 @@ with open_world() as world:
 """
 
 
-def child_code(steps, seconds=60.0, dropout=0.0):
-    return CHILD.format(tests=str(REPO / "tests"), steps=steps, seconds=seconds, dropout=dropout)
+def child_code(steps, seconds=60.0, dropout=0.0, ema_decay=None):
+    return CHILD.format(tests=str(REPO / "tests"), steps=steps, seconds=seconds, dropout=dropout, ema_decay=ema_decay)
 
 
 def loss_of(output):
@@ -54,7 +54,7 @@ ENV = os.environ | {"OMP_NUM_THREADS": "1"}
 @pytest.mark.slow
 def test_a_run_killed_at_random_steps_ends_with_the_same_bits(tmp_path):
     script = tmp_path / "child.py"
-    script.write_text(child_code(steps=8000, seconds=0.0, dropout=0.1))
+    script.write_text(child_code(steps=8000, seconds=0.0, dropout=0.1, ema_decay=0.99))
     whole = subprocess.run([sys.executable, script, tmp_path / "whole"], capture_output=True, text=True, env=ENV)
     rng = np.random.default_rng(0)
     kills = 0
@@ -80,19 +80,19 @@ def newest(folder):
 
 
 @pytest.mark.parametrize(
-    "launcher",
+    ("launcher", "ema_decay"),
     [
-        pytest.param(["-m", "torch.distributed.run", "--nproc_per_node", "2"], id="torchrun"),
+        pytest.param(["-m", "torch.distributed.run", "--nproc_per_node", "2"], None, id="torchrun"),
         pytest.param(
             ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1",
              "--mixed_precision", "no", "--dynamo_backend", "no"],
-            id="accelerate", marks=pytest.mark.slow,
+            0.99, id="accelerate", marks=pytest.mark.slow,
         ),
     ],
 )  # fmt: skip
-def test_two_processes_give_the_loss_of_one(launcher, tmp_path):
+def test_two_processes_give_the_loss_of_one(launcher, ema_decay, tmp_path):
     script = tmp_path / "child.py"
-    script.write_text(child_code(steps=200))
+    script.write_text(child_code(steps=200, ema_decay=ema_decay))
     one = subprocess.run([sys.executable, script, tmp_path / "one"], capture_output=True, text=True, env=ENV)
     two = subprocess.run(
         [sys.executable, *launcher, script, tmp_path / "two"], capture_output=True, text=True, env=ENV, timeout=300

@@ -46,9 +46,10 @@ task = make_task(Layered, "width", train_data=as_source(Stopping()), eval_data=a
 folder = Path(sys.argv[1])
 folder.mkdir(exist_ok=True)
 with open_world() as world:
-    settings = TrainSettings(precision="fp32", compile="never", checkpoint_seconds=float(sys.argv[3]))
-    settings = settings if int(sys.argv[4]) == 0 else TrainSettings(**{{**vars(settings), "micro_batch_samples": 2}})
-    result = train_experiment(task, make_experiment(num_tokens=16 * 397), folder, world=world, settings=settings)
+    settings = TrainSettings(precision="fp32", compile="never", checkpoint_seconds=float(sys.argv[3]),
+                             micro_batch_samples=int(sys.argv[4]) or None)
+    experiment = make_experiment(num_tokens=16 * 397, ema_decay=float(sys.argv[5]) or None)
+    result = train_experiment(task, experiment, folder, world=world, settings=settings)
     if world.is_main:
         print("LOSS", world.is_sharded, result.loss, result.reason)
 """
@@ -59,10 +60,11 @@ def train_on_two(tmp_path):
     script = tmp_path / "child.py"
     script.write_text(CHILD.format(tests=str(REPO / "tests")))
 
-    def run(folder, *, sharded, stop_at=-1, checkpoint_seconds=60.0, micro_batch=0):
+    def run(folder, *, sharded, stop_at=-1, checkpoint_seconds=60.0, micro_batch=0, ema_decay=0):
         command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", script, tmp_path / folder]
         done = subprocess.run(
-            [*command, str(stop_at), str(checkpoint_seconds), str(micro_batch)], capture_output=True, text=True,
+            [*command, str(stop_at), str(checkpoint_seconds), str(micro_batch), str(ema_decay)],
+            capture_output=True, text=True,
             env=os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_FSDP": str(sharded).lower()}, timeout=120,
         )  # fmt: skip
         if stop_at > 0:
@@ -85,8 +87,14 @@ def test_a_sharded_model_has_the_loss_of_a_copied_one(train_on_two):
 
 
 @pytest.mark.slow
+def test_the_average_of_a_sharded_model_is_that_of_a_copied_one(train_on_two):
+    copied = train_on_two("copied", sharded=False, ema_decay=0.95)
+    assert train_on_two("sharded", sharded=True, ema_decay=0.95) == pytest.approx(copied, rel=1e-5)
+
+
+@pytest.mark.slow
 def test_a_sharded_run_goes_on_from_its_checkpoint(train_on_two, tmp_path):
-    whole = train_on_two("whole", sharded=True)
-    train_on_two("stopped", sharded=True, stop_at=150, checkpoint_seconds=0.0)
+    whole = train_on_two("whole", sharded=True, ema_decay=0.95)
+    train_on_two("stopped", sharded=True, stop_at=150, checkpoint_seconds=0.0, ema_decay=0.95)
     assert list((tmp_path / "stopped" / "checkpoints").glob("step-*"))
-    assert train_on_two("stopped", sharded=True) == pytest.approx(whole, rel=1e-6)
+    assert train_on_two("stopped", sharded=True, ema_decay=0.95) == pytest.approx(whole, rel=1e-6)

@@ -4,7 +4,7 @@ import logging
 
 import pytest
 import torch
-from support import ChainData, make_experiment
+from support import ChainData, Interrupted, make_experiment
 
 from flops_fit.data import as_source
 from flops_fit.records import SweepPlan
@@ -52,10 +52,11 @@ def test_a_trunk_is_all_full_steps_that_no_longer_run_takes_otherwise(schedule):
         assert steps == experiment.num_steps - 1 or not is_common(steps)
 
 
-@pytest.mark.parametrize("schedule", ["wsd", "constant"])
-def test_a_branch_is_equal_to_the_bit_to_the_run_alone(sweep, schedule):
-    shared, _ = sweep("shared", make_runs(schedule=schedule))
-    alone, _ = sweep("alone", make_runs(schedule=schedule), share_trunks=False)
+@pytest.mark.parametrize(("schedule", "ema_decay"), [("wsd", None), ("wsd", 0.95), ("constant", None)])
+def test_a_branch_is_equal_to_the_bit_to_the_run_alone(sweep, schedule, ema_decay):
+    runs = make_runs(schedule=schedule, ema_decay=ema_decay)
+    shared, _ = sweep("shared", runs)
+    alone, _ = sweep("alone", runs, share_trunks=False)
     for name, result in shared.items():
         assert (result.loss, result.train_loss, result.tokens_seen, result.steps) == (
             alone[name].loss, alone[name].train_loss, alone[name].tokens_seen, alone[name].steps
@@ -106,30 +107,17 @@ def test_a_trunk_of_another_arithmetic_is_not_used(tiny_task, world, tmp_path):
     assert run(16 * 403, "long", "fp32").environment["steps_from_trunk"] == 0
 
 
-class Interrupted(ChainData):
-    """Raises once, when so many samples have been taken."""
-
-    def __init__(self, at):
-        super().__init__()
-        self.left = at
-
-    def __getitem__(self, i):
-        self.left -= 1
-        if self.left == 0:
-            raise KeyboardInterrupt
-        return super().__getitem__(i)
-
-
 @pytest.mark.parametrize("at", [100, 250, 390, 600, 800])
-def test_a_sweep_interrupted_on_trunk_or_branch_ends_with_the_same_bits(sweep, tiny_task, at):
-    whole, _ = sweep("whole", make_runs())
+@pytest.mark.parametrize("ema_decay", [None, 0.95])
+def test_a_sweep_interrupted_on_trunk_or_branch_ends_with_the_same_bits(sweep, tiny_task, at, ema_decay):
+    whole, _ = sweep("whole", make_runs(ema_decay=ema_decay))
     task = make_task(
         tiny_task.model_cls, "width", train_data=as_source(Interrupted(at)), eval_data=tiny_task.eval_data,
         loss_fn=tiny_task.loss_fn,
     )  # fmt: skip
     with pytest.raises(KeyboardInterrupt):
-        sweep("stopped", make_runs(), task=task, checkpoint_seconds=0.0)
-    again, _ = sweep("stopped", make_runs(), checkpoint_seconds=0.0)
+        sweep("stopped", make_runs(ema_decay=ema_decay), task=task, checkpoint_seconds=0.0)
+    again, _ = sweep("stopped", make_runs(ema_decay=ema_decay), checkpoint_seconds=0.0)
     assert {k: r.loss for k, r in again.items()} == {k: r.loss for k, r in whole.items()}
 
 
