@@ -98,6 +98,10 @@ class Experiment:
         """Optimizer steps; the last one may be partial."""
         return -(-self.num_tokens // self.recipe.batch_tokens)
 
+    def tokens_after(self, steps: int) -> int:
+        """Tokens that the run has seen after so many of its steps."""
+        return min(steps * self.recipe.batch_tokens, self.num_tokens)
+
     @property
     def group(self) -> str:
         """Runs of one size and seed share data order and initial weights, so their errors are correlated."""

@@ -34,16 +34,21 @@ EXPLODED = 10.0
 CAREFUL_STEPS = 2
 
 
+@dataclass(kw_only=True)
+class Progress:
+    """How far a run has come; what is left of one that raises."""
+
+    steps: int = 0
+    steps_from_trunk: int = 0
+    """Of these, steps that another run of the same trunk had made."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Trained:
-    """A trained model and what it took."""
+    """A trained model."""
 
     model: nn.Module
     """With the average of its weights where the recipe has an ``ema_decay``."""
-    tokens_seen: int
-    steps: int
-    steps_from_trunk: int
-    """Of these, steps that another run of the same trunk had made."""
     train_loss: float | None
     """Mean over the last tenth of the steps."""
     diverged: str | None
@@ -60,6 +65,7 @@ def train_model(
     choice: EngineChoice,
     trunk_dir: Path | None = None,
     leaves_trunk: bool = True,
+    progress: Progress | None = None,
 ) -> Trained:
     """Trains one model on exactly its planned tokens, from its newest checkpoint or its trunk's if there is one.
 
@@ -72,6 +78,7 @@ def train_model(
         choice: Precision, micro-batch, compilation.
         trunk_dir: Where runs of one trunk leave the state of their last common step.
         leaves_trunk: Whether this one does.
+        progress: Kept up to date.
 
     Returns:
         The trained model; also where the loss was not finite or exploded, on every process alike.
@@ -84,6 +91,8 @@ def train_model(
     run = _start(task, experiment, world, choice)
     last_common = 0 if trunk_dir is None else steps_without_end(recipe, total)
     _resume(run, run_dir, trunk_dir, last_common, world, choice)
+    progress = progress or Progress()
+    progress.steps, progress.steps_from_trunk = run.step, run.steps_from_trunk
     batches = step_batches(
         task.train_data, experiment, run.step, rank=world.rank, size=world.size, micro_batch=choice.micro_batch
     )
@@ -104,7 +113,8 @@ def train_model(
                     task, run, batches, world, choice, careful=careful > 0, is_due=is_due
                 )
             norm = _update(run, rate, scale, recipe.max_grad_norm)
-            run.step, careful = run.step + 1, careful - 1
+            progress.steps = run.step = run.step + 1
+            careful -= 1
             if run.average is not None:
                 run.average.update(run.step)
             is_fork, is_last = leaves_trunk and run.step == last_common, run.step == experiment.num_steps
@@ -113,7 +123,7 @@ def train_model(
                 if diverged is not None:
                     break
                 log.write(
-                    run.step, tokens=min(run.step * recipe.batch_tokens, total), loss=run.losses[-1],
+                    run.step, tokens=experiment.tokens_after(run.step), loss=run.losses[-1],
                     learning_rate=rate, gradient_norm=norm,
                 )  # fmt: skip
             if is_fork and trunk_dir is not None:
@@ -125,9 +135,6 @@ def train_model(
         run.average.replace_weights()
     return Trained(
         model=run.bare,
-        tokens_seen=min(run.step * recipe.batch_tokens, total),
-        steps=run.step,
-        steps_from_trunk=run.steps_from_trunk,
         train_loss=float(np.mean(run.losses[-max(1, len(run.losses) // 10) :])) if run.losses else None,
         diverged=diverged,
     )

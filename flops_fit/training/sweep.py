@@ -21,7 +21,7 @@ from flops_fit.store import Store
 from flops_fit.tasks import Task
 from flops_fit.training.engine_choice import EngineChoice, choose_engine, halved
 from flops_fit.training.evaluation import held_out_loss
-from flops_fit.training.loop import Trained, train_model
+from flops_fit.training.loop import Progress, Trained, train_model
 from flops_fit.training.settings import TrainSettings
 
 # Below this a second thread costs more than it brings (measured at 0.1M parameters).
@@ -95,6 +95,7 @@ def train_experiment(
     """
     started = time.perf_counter()
     trained: Trained | None = None
+    progress = Progress()
     choice: EngineChoice | None = None
     loss = error = reason = None
     status = "completed"
@@ -102,7 +103,7 @@ def train_experiment(
         with _threads_for(experiment.num_params, world):
             choice = choose_engine(task, experiment, world, settings, (trunk_dir or run_dir) / "engine.json")
             trained, choice = _train_within_memory(
-                task, experiment, run_dir, world, settings, choice, trunk_dir, leaves_trunk
+                task, experiment, run_dir, world, settings, choice, trunk_dir, leaves_trunk, progress
             )
             if trained.diverged is None:
                 loss, error = held_out_loss(task, trained.model, world, settings.eval_samples, choice.micro_batch)
@@ -116,10 +117,9 @@ def train_experiment(
         status, reason = "failed", traceback.format_exc()
     data = task.train_data
     unique = None if data is None or data.num_samples is None else data.num_samples * data.tokens_per_sample
-    seen = 0 if trained is None else trained.tokens_seen
+    seen = experiment.tokens_after(progress.steps)
     causal = None if choice is None else choice.flops_per_token_causal
     per_token = experiment.measured_flops_per_token or experiment.flops_per_token
-    steps_from_trunk = 0 if trained is None else trained.steps_from_trunk
     return RunResult(
         experiment=experiment,
         status=status,  # type: ignore[arg-type]
@@ -132,10 +132,10 @@ def train_experiment(
         reason=reason,
         epochs=None if unique is None else seen / unique,
         train_loss=None if trained is None else trained.train_loss,
-        steps=0 if trained is None else trained.steps,
+        steps=progress.steps,
         environment={
-            "steps_from_trunk": steps_from_trunk,
-            "flops_from_trunk": steps_from_trunk * experiment.recipe.batch_tokens * per_token,
+            "steps_from_trunk": progress.steps_from_trunk,
+            "flops_from_trunk": progress.steps_from_trunk * experiment.recipe.batch_tokens * per_token,
             **_environment(world, choice),
         },
     )
@@ -168,12 +168,13 @@ def _train_within_memory(
     choice: EngineChoice,
     trunk_dir: Path | None,
     leaves_trunk: bool,
+    progress: Progress,
 ) -> tuple[Trained, EngineChoice]:
     while True:
         try:
             trained = train_model(
                 task, experiment, run_dir, world=world, settings=settings, choice=choice,
-                trunk_dir=trunk_dir, leaves_trunk=leaves_trunk,
+                trunk_dir=trunk_dir, leaves_trunk=leaves_trunk, progress=progress,
             )  # fmt: skip
             return trained, choice
         except torch.OutOfMemoryError:

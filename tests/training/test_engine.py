@@ -131,9 +131,11 @@ def test_a_non_finite_loss_ends_a_run_as_diverged(train, tiny_task):
         return sequence_loss(logits, targets) * float("inf")
 
     task = replace(tiny_task, loss_fn=broken)
-    result = train(task=task)
+    result = train(task=task, log_every=4)
     assert result.status == "diverged"
     assert "step 0" in result.reason
+    # It is found at the first look, and was paid for until then.
+    assert (result.steps, result.tokens_seen, result.flops_spent) == (4, 4 * 128, 4 * 128 * 1200.0)
 
 
 def test_weights_that_the_last_step_spoils_are_no_result(train, tiny_task):
@@ -162,6 +164,36 @@ def test_a_model_that_raises_ends_a_run_as_failed_with_the_traceback(train, tiny
     assert result.status == "failed"
     assert result.reason.rstrip().endswith("RuntimeError: no luck today")
     assert "Traceback" in result.reason
+
+
+class FailingAt(ChainData):
+    """Raises once so many samples have been taken."""
+
+    def __init__(self, at):
+        super().__init__()
+        self.left = at
+
+    def __getitem__(self, i):
+        self.left -= 1
+        if self.left < 0:
+            raise OSError("the disk is gone")
+        return super().__getitem__(i)
+
+
+def test_a_failed_run_says_what_it_spent_until_then(train, tiny_task):
+    # The data of 5 whole steps of 8 samples and of half a step; nothing is probed.
+    settings = {"precision": "fp32", "compile": "never", "micro_batch_samples": 8}
+    result = train(task=replace(tiny_task, train_data=as_source(FailingAt(44))), **settings)
+    assert (result.status, result.loss, result.steps) == ("failed", None, 5)
+    assert result.tokens_seen == 5 * 128
+    assert result.flops_spent == 5 * 128 * 1200.0
+    assert result.epochs == 40 / 512
+    assert "the disk is gone" in result.reason
+
+
+def test_a_run_that_fails_in_its_evaluation_has_spent_all(train, tiny_task):
+    result = train(task=replace(tiny_task, eval_data=as_source(FailingAt(10))))
+    assert (result.status, result.steps, result.tokens_seen) == ("failed", 19, 150 * 16)
 
 
 def test_out_of_memory_halves_the_micro_batch_and_gives_the_same_loss(train, tiny_task):
