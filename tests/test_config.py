@@ -1,7 +1,10 @@
+import dataclasses
+
 import pytest
 
 from flops_fit.config import TaskConfig, build_task, load_config, packaged_configs, read_config, resolve
 from flops_fit.errors import ConfigError, InputError
+from flops_fit.training import TrainSettings
 
 
 def test_the_defaults_compose():
@@ -23,6 +26,13 @@ def test_every_group_file_composes(path):
 )
 def test_every_file_opens_with_the_command_that_runs_it(path):
     assert path.read_text().startswith("# flops-fit ")
+
+
+def test_the_default_engine_file_names_every_setting_and_changes_none():
+    text = (packaged_configs() / "train" / "default.yaml").read_text()
+    named = [line.partition(":")[0] for line in text.splitlines() if not line.startswith("#")]
+    assert named == [field.name for field in dataclasses.fields(TrainSettings)]
+    assert load_config()[0].train == TrainSettings()
 
 
 def test_an_override_reaches_a_field_that_no_yaml_names():

@@ -11,9 +11,16 @@ class TrainSettings:
     """Settings of the engine (configs/train)."""
 
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """auto: what a probe of a few steps finds fastest for this size on this device. bf16 and fp16 are autocast."""
+    """auto: what a probe of a few steps finds fastest for this size on this device; fp16 only where it has no bf16.
+
+    bf16 and fp16 are autocast, fp16 with a loss scale that checkpoints hold.
+    """
     micro_batch_samples: int | None = None
-    """Samples per forward pass and process; None: as many as memory holds, halved when it runs out."""
+    """Samples per forward pass and process; None: as many as memory holds, halved when it runs out.
+
+    Without dropout it changes losses by rounding only. Dropout masks are drawn per forward pass, from (seed, step,
+    process): with dropout another micro-batch or number of processes is another draw, like another seed.
+    """
     compile: Literal["auto", "always", "never"] = "auto"
     """auto: torch.compile where the run is long enough to pay for it and a probe finds it faster."""
     eval_samples: int = 4096
@@ -23,6 +30,7 @@ class TrainSettings:
     checkpoint_seconds: float = 60.0
     """Time between two checkpoints of a run; shorter runs start again instead."""
     keep_checkpoints: int = 2
+    """The newest ones, of a run that is not finished."""
     share_trunks: bool = True
     """Whether runs of one size and seed train their common steps once; the results are the same to the bit."""
     trackers: tuple[str, ...] = ()
