@@ -26,6 +26,12 @@ def computing_in(
     return _plain(autocast) if plain_attention else autocast
 
 
+def sixteen_bit_of(device: torch.device) -> Precision:
+    """Returns bf16; fp16 for a GPU that has no units for bf16."""
+    has_bf16 = device.type != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
+    return "bf16" if has_bf16 else "fp16"
+
+
 @contextlib.contextmanager
 def _plain(autocast: torch.autocast) -> Iterator[None]:
     # The CPU's fused kernel is slow in bf16 at short context: at T=256 and K=32, forward and backward take 33 ms

@@ -23,7 +23,7 @@ from flops_fit.launching import World
 from flops_fit.records import Experiment
 from flops_fit.schema import build, to_plain
 from flops_fit.tasks import Task, compute_loss, create_model
-from flops_fit.training.arithmetic import Precision, computing_in
+from flops_fit.training.arithmetic import Precision, computing_in, sixteen_bit_of
 from flops_fit.training.feeding import moved
 from flops_fit.training.memory import bytes_per_sample, free_bytes
 from flops_fit.training.settings import TrainSettings
@@ -160,7 +160,7 @@ def _unprobed(world: World, settings: TrainSettings) -> EngineChoice:
     """For a sharded model, which need not fit on the one device that a probe has."""
     if settings.compile == "always":
         raise ConfigError('train.compile: got "always", expected "auto" or "never" for a sharded model (FSDP).')
-    automatic: Precision = "bf16" if world.device.type == "cuda" else "fp32"
+    automatic: Precision = sixteen_bit_of(world.device) if world.device.type == "cuda" else "fp32"
     return EngineChoice(
         precision=automatic if settings.precision == "auto" else settings.precision,
         micro_batch=settings.micro_batch_samples,
@@ -173,7 +173,7 @@ def _ways(settings: TrainSettings, device: torch.device, num_params: int) -> dic
         return {settings.precision: (settings.precision, False)}
     ways: dict[str, tuple[Precision, bool]] = {"fp32": ("fp32", False)}
     if device.type == "cuda":
-        precision: Precision = "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+        precision = sixteen_bit_of(device)
         ways[precision] = (precision, False)
     fast = device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
     if fast and num_params >= MIN_PARAMS_FOR_16_BIT_ON_CPU:

@@ -156,9 +156,17 @@ def _start(task: Task, experiment: Experiment, world: World, choice: EngineChoic
         model=model,
         parameters=parameters,
         optimizer=make_optimizer(bare, experiment.recipe),
-        scaler=torch.amp.GradScaler(world.device.type, enabled=choice.precision == "fp16"),
+        scaler=torch.amp.GradScaler(
+            world.device.type, _first_scale(experiment, world), enabled=choice.precision == "fp16"
+        ),
         average=None if decay is None else WeightAverage(parameters, decay),
     )
+
+
+def _first_scale(experiment: Experiment, world: World) -> float:
+    """What fp16 losses are multiplied by at first; of several processes they are sums, of one a mean."""
+    num_targets = 1 if world.size == 1 else experiment.recipe.batch_tokens
+    return float(2.0 ** (16 - round(math.log2(num_targets))))
 
 
 def _resume(

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from flops_fit.training.arithmetic import computing_in
+from flops_fit.training.arithmetic import computing_in, sixteen_bit_of
 
 CPU = torch.device("cpu")
 
@@ -17,6 +17,13 @@ def test_products_are_of_the_precision_asked_for(precision):
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
     with computing_in(precision, False, CPU):
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == dtype
+
+
+@pytest.mark.parametrize("has_bf16", [True, False])
+def test_fp16_is_for_a_gpu_without_bf16(monkeypatch, has_bf16):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: has_bf16)
+    assert sixteen_bit_of(torch.device("cuda")) == ("bf16" if has_bf16 else "fp16")
+    assert sixteen_bit_of(CPU) == "bf16"
 
 
 def test_plain_attention_is_the_same_attention():

@@ -2,12 +2,14 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
 from support import TinyLM, make_experiment
 from torch import nn
 
+from flops_fit.launching import World
 from flops_fit.training import TrainSettings, engine_choice, train_experiment
 from flops_fit.training.engine_choice import EngineChoice, choose_engine, halved
 from flops_fit.training.memory import bytes_per_sample, free_bytes
@@ -61,6 +63,17 @@ def test_a_gain_within_the_noise_of_a_probe_is_none(choose, timed):
 def test_what_the_settings_say_is_not_probed(choose, timed):
     timed(fp32=1.0, bf16=0.6)
     assert choose(precision="fp32").precision == "fp32"
+
+
+@pytest.mark.parametrize(("has_bf16", "precision"), [(True, "bf16"), (False, "fp16")])
+def test_a_sharded_model_on_gpus_takes_fp16_where_they_have_no_bf16(
+    tiny_task, monkeypatch, tmp_path, has_bf16, precision
+):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: has_bf16)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "pretended")
+    world = World(SimpleNamespace(num_processes=1, process_index=0, device="cuda"), is_sharded=True)
+    choice = choose_engine(tiny_task, make_experiment(), world, TrainSettings(), tmp_path / "engine.json")
+    assert choice.precision == precision
 
 
 def test_a_choice_is_kept(choose, timed):

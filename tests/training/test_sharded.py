@@ -1,5 +1,6 @@
 """A model split over processes is the model it was."""
 
+import json
 import os
 import subprocess
 import sys
@@ -8,7 +9,7 @@ import pytest
 from support import REPO
 
 CHILD = """
-import sys
+import json, sys
 from pathlib import Path
 sys.path[:0] = [{tests!r}]
 from torch import nn
@@ -17,6 +18,11 @@ from flops_fit.data import as_source
 from flops_fit.launching import open_world
 from flops_fit.tasks import make_task
 from flops_fit.training import TrainSettings, train_experiment
+
+options = json.loads(sys.argv[2])
+
+def loss_fn(logits, targets):
+    return options.get("steepness", 1) * sequence_loss(logits, targets)
 
 class Layered(nn.Module):
     "Layers in a ModuleList are sharded one by one; 9 is no multiple of two processes."
@@ -33,7 +39,7 @@ class Layered(nn.Module):
         return self.head(x)
 
 class Stopping(ChainData):
-    left = int(sys.argv[2])
+    left = options.get("stop_at", -1)
 
     def __getitem__(self, i):
         Stopping.left -= 1
@@ -42,13 +48,12 @@ class Stopping(ChainData):
         return super().__getitem__(i)
 
 task = make_task(Layered, "width", train_data=as_source(Stopping()), eval_data=as_source(ChainData(61, seed=1)),
-                 loss_fn=sequence_loss)
+                 loss_fn=loss_fn)
 folder = Path(sys.argv[1])
 folder.mkdir(exist_ok=True)
 with open_world() as world:
-    settings = TrainSettings(precision="fp32", compile="never", checkpoint_seconds=float(sys.argv[3]),
-                             micro_batch_samples=int(sys.argv[4]) or None)
-    experiment = make_experiment(num_tokens=16 * 397, ema_decay=float(sys.argv[5]) or None)
+    settings = TrainSettings(compile="never", **{{"precision": "fp32", **options.get("settings", {{}})}})
+    experiment = make_experiment(num_tokens=16 * 397, ema_decay=options.get("ema_decay"))
     result = train_experiment(task, experiment, folder, world=world, settings=settings)
     if world.is_main:
         print("LOSS", world.is_sharded, result.loss, result.reason)
@@ -56,18 +61,17 @@ with open_world() as world:
 
 
 @pytest.fixture
-def train_on_two(tmp_path):
+def train(tmp_path):
     script = tmp_path / "child.py"
     script.write_text(CHILD.format(tests=str(REPO / "tests")))
 
-    def run(folder, *, sharded, stop_at=-1, checkpoint_seconds=60.0, micro_batch=0, ema_decay=0):
-        command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", script, tmp_path / folder]
+    def run(folder, *, sharded=False, processes=2, **options):
+        command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", str(processes), script]
         done = subprocess.run(
-            [*command, str(stop_at), str(checkpoint_seconds), str(micro_batch), str(ema_decay)],
-            capture_output=True, text=True,
-            env=os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_FSDP": str(sharded).lower()}, timeout=120,
+            [*command, tmp_path / folder, json.dumps(options)], capture_output=True, text=True, timeout=120,
+            env=os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_FSDP": str(sharded).lower()},
         )  # fmt: skip
-        if stop_at > 0:
+        if "stop_at" in options:
             assert done.returncode != 0
             return None
         lines = [line.split() for line in done.stdout.splitlines() if line.startswith("LOSS")]
@@ -79,22 +83,33 @@ def train_on_two(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_sharded_model_has_the_loss_of_a_copied_one(train_on_two):
-    whole = train_on_two("whole", sharded=False)
+def test_a_sharded_model_has_the_loss_of_a_copied_one(train):
+    whole = train("whole")
     # Sums in another order.
-    assert train_on_two("sharded", sharded=True) == pytest.approx(whole, rel=1e-5)
-    assert train_on_two("in parts", sharded=True, micro_batch=2) == pytest.approx(whole, rel=1e-5)
+    assert train("sharded", sharded=True) == pytest.approx(whole, rel=1e-5)
+    in_parts = train("in parts", sharded=True, settings={"micro_batch_samples": 2})
+    assert in_parts == pytest.approx(whole, rel=1e-5)
 
 
 @pytest.mark.slow
-def test_the_average_of_a_sharded_model_is_that_of_a_copied_one(train_on_two):
-    copied = train_on_two("copied", sharded=False, ema_decay=0.95)
-    assert train_on_two("sharded", sharded=True, ema_decay=0.95) == pytest.approx(copied, rel=1e-5)
+def test_the_average_of_a_sharded_model_is_that_of_a_copied_one(train):
+    copied = train("copied", ema_decay=0.95)
+    assert train("sharded", sharded=True, ema_decay=0.95) == pytest.approx(copied, rel=1e-5)
 
 
 @pytest.mark.slow
-def test_a_sharded_run_goes_on_from_its_checkpoint(train_on_two, tmp_path):
-    whole = train_on_two("whole", sharded=True, ema_decay=0.95)
-    train_on_two("stopped", sharded=True, stop_at=150, checkpoint_seconds=0.0, ema_decay=0.95)
+def test_fp16_on_two_processes_leaves_out_as_few_steps_as_on_one(train):
+    # So steep that the first steps overflow until the scale of the loss is low enough.
+    options = {"settings": {"precision": "fp16"}, "steepness": 1000}
+    one = train("one", processes=1, **options)
+    # Gradients of half a batch overflow one step later, which is 0.6 %; seven steps more are 18 %.
+    assert train("two", **options) == pytest.approx(one, rel=0.02)
+    assert train("sharded", sharded=True, **options) == pytest.approx(one, rel=0.02)
+
+
+@pytest.mark.slow
+def test_a_sharded_run_goes_on_from_its_checkpoint(train, tmp_path):
+    whole = train("whole", sharded=True, ema_decay=0.95)
+    train("stopped", sharded=True, stop_at=150, settings={"checkpoint_seconds": 0.0}, ema_decay=0.95)
     assert list((tmp_path / "stopped" / "checkpoints").glob("step-*"))
-    assert train_on_two("stopped", sharded=True, ema_decay=0.95) == pytest.approx(whole, rel=1e-6)
+    assert train("stopped", sharded=True, ema_decay=0.95) == pytest.approx(whole, rel=1e-6)

@@ -1,5 +1,6 @@
 """Runs of one size share their first steps, and end as if they had not."""
 
+import json
 import logging
 
 import pytest
@@ -122,19 +123,25 @@ def test_a_sweep_interrupted_on_trunk_or_branch_ends_with_the_same_bits(sweep, t
 
 
 def test_fp16_goes_on_with_the_loss_scale_it_had(tiny_task, world, tmp_path):
+    def steep(logits, targets):
+        return 1000 * tiny_task.loss_fn(logits, targets)
+
     def run(folder, at=None):
         (tmp_path / folder).mkdir(exist_ok=True)
         data = as_source(ChainData() if at is None else Interrupted(at))
-        task = make_task(
-            tiny_task.model_cls, "width", train_data=data, eval_data=tiny_task.eval_data, loss_fn=tiny_task.loss_fn
-        )
-        settings = TrainSettings(precision="fp16", checkpoint_seconds=0.0)
+        task = make_task(tiny_task.model_cls, "width", train_data=data, eval_data=tiny_task.eval_data, loss_fn=steep)
+        settings = TrainSettings(precision="fp16", checkpoint_seconds=0.0, keep_checkpoints=99)
         return train_experiment(
-            task, make_experiment(num_tokens=16 * 60), tmp_path / folder, world=world, settings=settings
+            task, make_experiment(num_tokens=16 * 150), tmp_path / folder, world=world, settings=settings
         )
 
     whole = run("whole")
     with pytest.raises(KeyboardInterrupt):
-        run("stopped", at=50)
+        run("stopped", at=100)
+    saved = sorted((tmp_path / "stopped" / "checkpoints").iterdir())
+    scales = [json.loads((path / "state.json").read_text())["scaler"]["scale"] for path in saved]
+    # Gradients of this loss overflow at first; a run that went on with the scale of the beginning would leave out
+    # steps once more.
+    assert scales[-1] < 2**16
     assert run("stopped").loss == whole.loss
     assert torch.isfinite(torch.tensor(whole.loss))
