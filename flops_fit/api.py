@@ -21,6 +21,7 @@ from flops_fit.store import Store, create_store
 from flops_fit.tasks import Task, make_task, probe_sizes
 from flops_fit.training import train_sweep
 from flops_fit.training.settings import TrainSettings
+from flops_fit.training.sweep import Listener
 
 MODES = ("local", "mock")
 # Noise of a simulated run, standard deviation in log loss: about what seeds of one recipe differ by.
@@ -167,7 +168,7 @@ def train_into(
     settings: TrainSettings,
     *,
     retry_failed: bool = False,
-    progress: Callable[..., None] | None = None,
+    progress: Listener | None = None,
 ) -> None:
     """Trains every run of the store's plan that has no result yet; on any launcher, by all ranks together."""
     with open_world() as world:

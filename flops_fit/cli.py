@@ -125,7 +125,9 @@ def train(
             f"are {task.fingerprint}: code, text or Python version changed since. Nothing was trained. "
             "Start a new folder with `flops-fit run out=DIR`, or go back to what it was planned with."
         )
-    train_into(store, task, config.train, retry_failed=retry_failed, progress=Progress(store))
+    train_into(
+        store, task, config.train, retry_failed=retry_failed, progress=Progress(store, retry_failed=retry_failed)
+    )
     if as_json and is_main_process():
         print_json(sweep_status(store))
     _exit_for(store)

@@ -3,7 +3,6 @@
 import json
 import os
 import sys
-import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -19,27 +18,22 @@ SHOWN_REJECTIONS = 12
 class Progress:
     """Writes one line per finished run, with the time that the rest will take."""
 
-    def __init__(self, store: "Store") -> None:
+    def __init__(self, store: "Store", *, retry_failed: bool = False) -> None:
         self.size_param = store.plan.size_param
-        self.started = time.perf_counter()
-        self.todo = sum(e.flops_per_token * e.num_tokens for e in store.pending())
         self.total = store.plan.num_experiments
-        self.done = self.total - len(store.pending())
-        self.spent = 0.0
+        self.done = self.total - len(store.pending(retry_failed=retry_failed))
 
-    def __call__(self, result: "RunResult") -> None:
-        """Called after each run."""
+    def __call__(self, result: "RunResult", seconds_left: float | None) -> None:
+        """Called after each run; None while nobody can say how long the rest will take."""
         e = result.experiment
         self.done += 1
-        self.spent += e.flops_per_token * e.num_tokens
-        elapsed = time.perf_counter() - self.started
-        left = format_seconds(elapsed * max(self.todo - self.spent, 0.0) / self.spent)
         outcome = f"loss {result.loss:.4f}" if result.loss is not None else f"{result.status}"
         size = f"{self.size_param}={e.size_param_value}"
+        left = "" if seconds_left is None else f", about {format_seconds(seconds_left)} left"
         say(
             f"[{self.done}/{self.total}] C={format_flops(e.compute_budget)} {size} "
             f"N={format_count(e.num_params)} D={format_count(result.tokens_seen)} {outcome}, "
-            f"{result.wall_seconds:.1f} s, about {left} left"
+            f"{result.wall_seconds:.1f} s{left}"
         )
 
 

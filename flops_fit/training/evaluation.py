@@ -7,6 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from flops_fit.data.sources import SampleSource
 from flops_fit.launching import World
 from flops_fit.tasks import Task, compute_loss, count_targets
 from flops_fit.training.feeding import moved
@@ -32,7 +33,7 @@ def held_out_loss(
     """
     data = task.eval_data
     assert data is not None
-    total = min(STREAM_SAMPLES if data.num_samples is None else data.num_samples, max_samples)
+    total = held_out_samples(data, max_samples)
     spacing = 1 if data.num_samples is None else data.num_samples / total
     ids = (np.arange(total) * spacing).astype(np.int64)
     chunks = np.array_split(ids, math.ceil(total / CHUNK))
@@ -43,6 +44,11 @@ def held_out_loss(
         return mean, None
     deviations = losses / counts - mean
     return mean, float((deviations**2).mean().sqrt() / math.sqrt(len(chunks) - 1))
+
+
+def held_out_samples(data: SampleSource, max_samples: int) -> int:
+    """Counts the samples that `held_out_loss` looks at."""
+    return min(STREAM_SAMPLES if data.num_samples is None else data.num_samples, max_samples)
 
 
 def _chunk_sums(task: Task, model: nn.Module, world: World, chunks: list[NDArray[np.int64]], size: int) -> torch.Tensor:

@@ -15,17 +15,21 @@ import torch
 from flops_fit.errors import ConfigError, ModelFailed, StoreError
 from flops_fit.launching import World
 from flops_fit.quantities import format_flops
-from flops_fit.records import Experiment, RunResult, content_id
-from flops_fit.schema import to_plain
+from flops_fit.records import Experiment, RunResult
 from flops_fit.store import Store
 from flops_fit.tasks import Task
+from flops_fit.training.chains import chains_of, in_order, trunk_id
 from flops_fit.training.engine_choice import EngineChoice, choose_engine, halved
-from flops_fit.training.evaluation import held_out_loss
+from flops_fit.training.evaluation import held_out_loss, held_out_samples
+from flops_fit.training.forecast import TimeLeft
 from flops_fit.training.loop import Progress, Trained, train_model
 from flops_fit.training.settings import TrainSettings
 
 # Below this a second thread costs more than it brings (measured at 0.1M parameters).
 MIN_PARAMS_FOR_THREADS = 1_000_000
+
+Listener = Callable[[RunResult, float | None], None]
+"""Told of each run that has ended, and the seconds that the rest will take; None while that cannot be said."""
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +41,7 @@ def train_sweep(
     *,
     world: World,
     settings: TrainSettings,
-    progress: Callable[[RunResult], None] | None = None,
+    progress: Listener | None = None,
 ) -> None:
     """Trains runs and publishes each result; a run that fails is recorded and the next one begins.
 
@@ -45,8 +49,9 @@ def train_sweep(
     the common steps. The result of a run is the same to the bit without that; ``flops_spent`` of each counts them,
     and its ``environment`` says how many of these were taken over (``flops_from_trunk``).
     """
-    runs = _shortest_first(world.agree(list(experiments)))
-    spent = shared = 0.0
+    runs = in_order(world.agree(list(experiments)))
+    left = TimeLeft(chains_of(runs, share_trunks=settings.share_trunks), eval_tokens=eval_tokens(task, settings))
+    results = []
     for i, experiment in enumerate(runs):
         trunk = store.root / "trunks" / trunk_id(experiment) if settings.share_trunks else None
         longer = any(trunk_id(e) == trunk_id(experiment) for e in runs[i + 1 :])
@@ -62,10 +67,24 @@ def train_sweep(
             if trunk is not None and not longer:
                 shutil.rmtree(trunk, ignore_errors=True)
             if progress is not None:
-                progress(result)
-        spent, shared = spent + result.flops_spent, shared + result.environment["flops_from_trunk"]
-    if world.is_main and shared:
+                progress(result, left.after(result))
+        results.append(result)
+    if world.is_main:
+        tell_shared(results)
+
+
+def tell_shared(results: Sequence[RunResult]) -> None:
+    """Logs how much of the runs did not have to be trained."""
+    spent = sum(r.flops_spent for r in results)
+    shared = sum(r.environment["flops_from_trunk"] for r in results)
+    if shared:
         logger.info("of %s in these runs, %s were shared along trunks", format_flops(spent), format_flops(shared))
+
+
+def eval_tokens(task: Task, settings: TrainSettings) -> int:
+    """Counts the tokens that each held-out loss is measured on."""
+    data = task.eval_data
+    return 0 if data is None else held_out_samples(data, settings.eval_samples) * data.tokens_per_sample
 
 
 def train_experiment(
@@ -139,24 +158,6 @@ def train_experiment(
             **_environment(world, choice),
         },
     )
-
-
-def trunk_id(experiment: Experiment) -> str:
-    """Identifies the runs whose first steps are the same."""
-    return content_id(
-        size=experiment.size_param_value,
-        seed=experiment.seed,
-        tokens_per_sample=experiment.tokens_per_sample,
-        recipe=to_plain(experiment.recipe),
-    )
-
-
-def _shortest_first(runs: Sequence[Experiment]) -> list[Experiment]:
-    """Sorts the runs of each trunk by length; each trunk keeps its places in the order of the plan."""
-    waiting: dict[str, list[Experiment]] = {}
-    for run in sorted(runs, key=lambda e: e.num_tokens):
-        waiting.setdefault(trunk_id(run), []).append(run)
-    return [waiting[trunk_id(run)].pop(0) for run in runs]
 
 
 def _train_within_memory(
