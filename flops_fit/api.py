@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,10 @@ from flops_fit.store import Store, create_store
 from flops_fit.tasks import Task, make_task, probe_sizes
 from flops_fit.training import train_sweep
 from flops_fit.training.settings import TrainSettings
-from flops_fit.training.sweep import Listener
+from flops_fit.training.side_by_side import train_side_by_side
+from flops_fit.training.sweep import Listener, eval_tokens
+from flops_fit.training.worker_count import worker_count
+from flops_fit.training.worker_process import is_portable
 
 MODES = ("local", "mock")
 # Noise of a simulated run, standard deviation in log loss: about what seeds of one recipe differ by.
@@ -62,7 +66,8 @@ def find_optimal(
         output_dir: Folder of the sweep. Calling again with the same arguments goes on where it stopped.
         resume: False refuses a folder that already holds results.
         sweep: Grid settings; FLOPs are measured on the model unless they say otherwise.
-        train_config: Engine settings (precision, micro-batch, ...).
+        train_config: Engine settings (precision, micro-batch, ...). With ``workers`` above 1, model, data and loss
+            must come from a module that another process can import, and the script that calls this is not run again.
         seed: Of weights, data order and simulated noise.
 
     Returns:
@@ -91,7 +96,8 @@ def find_optimal(
     if mode == "mock":
         simulate_into(store, seed=seed)
     else:
-        train_into(store, task, engine)
+        parts = (model_cls, model_size_param, model_kwargs, dataset, eval_dataset, loss_fn)
+        train_into(store, task, engine, make_task=partial(_user_task, *parts))
     return load_result(store.root)
 
 
@@ -167,12 +173,34 @@ def train_into(
     task: Task,
     settings: TrainSettings,
     *,
+    make_task: Callable[[], Task],
     retry_failed: bool = False,
     progress: Listener | None = None,
 ) -> None:
-    """Trains every run of the store's plan that has no result yet; on any launcher, by all ranks together."""
+    """Trains every run of the store's plan that has no result yet; on any launcher, by all ranks together.
+
+    Args:
+        store: Of the sweep.
+        task: Model, data and loss.
+        settings: Of the engine.
+        make_task: Makes the same task again, in a worker process.
+        retry_failed: Whether to train failed runs once more.
+        progress: Told of each run that has ended.
+
+    Raises:
+        ConfigError: If ``settings.workers`` is above 1 and another process cannot make the task.
+        LaunchError: If it is and a launcher has started several processes.
+    """
+    pending = store.pending(retry_failed=retry_failed)
+    workers = worker_count(settings, pending)
+    if workers > 1 and (settings.workers != "auto" or is_portable(make_task)):
+        train_side_by_side(
+            make_task, pending, store, workers=workers, settings=settings,
+            eval_tokens=eval_tokens(task, settings), progress=progress,
+        )  # fmt: skip
+        store.write_view("results.csv", store.results_csv())
+        return
     with open_world() as world:
-        pending = store.pending(retry_failed=retry_failed)
         train_sweep(task, pending, store, world=world, settings=settings, progress=progress)
         if world.is_main:
             store.write_view("results.csv", store.results_csv())

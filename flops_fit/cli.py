@@ -9,6 +9,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,12 +21,12 @@ from flops_fit.console import (
     fail,
     is_main_process,
     print_json,
+    print_pending,
     print_plan,
     print_table,
     sweep_status,
 )
 from flops_fit.errors import FlopsFitError
-from flops_fit.quantities import format_flops
 
 if TYPE_CHECKING:
     from flops_fit.result import Result
@@ -69,7 +70,7 @@ def run(overrides: Overrides = None, as_json: AsJson = False, config_dir: Config
     plan = plan_task(task, config.sweep, seed=config.seed)
     store = create_store(Path(config.out), plan, config=text)
     announce(store)
-    train_into(store, task, config.train, progress=Progress(store))
+    train_into(store, task, config.train, make_task=partial(build_task, config.task), progress=Progress(store))
     if is_main_process():
         _conclude(store, as_json)
     _exit_for(store)
@@ -101,22 +102,22 @@ def plan(overrides: Overrides = None, as_json: AsJson = False, config_dir: Confi
 @app.command()
 def train(
     directory: Annotated[Path, typer.Argument(help="A sweep's folder, made by `flops-fit run`.")],
+    workers: Annotated[str | None, typer.Option(help="Processes that train side by side, or auto.")] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Train failed runs once more.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would be trained.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Train the runs of a sweep that have no result yet; also under torchrun and accelerate launch."""
     from flops_fit.api import train_into
-    from flops_fit.config import build_task, read_config
+    from flops_fit.config import build_task, read_config, with_workers
     from flops_fit.errors import PlanMismatch
     from flops_fit.store import open_store
 
     config = read_config(directory / "config.yaml")
+    engine = with_workers(config.train, workers)
     store = open_store(directory)
     if dry_run:
-        for e in store.pending(retry_failed=retry_failed):
-            size = f"{store.plan.size_param}={e.size_param_value}"
-            print(f"{e.experiment_id}  C={format_flops(e.compute_budget)}  {size}")
+        print_pending(store, retry_failed=retry_failed)
         return
     task = build_task(config.task)
     if task.fingerprint != store.plan.task_fingerprint:
@@ -125,9 +126,8 @@ def train(
             f"are {task.fingerprint}: code, text or Python version changed since. Nothing was trained. "
             "Start a new folder with `flops-fit run out=DIR`, or go back to what it was planned with."
         )
-    train_into(
-        store, task, config.train, retry_failed=retry_failed, progress=Progress(store, retry_failed=retry_failed)
-    )
+    again, progress = partial(build_task, config.task), Progress(store, retry_failed=retry_failed)
+    train_into(store, task, engine, make_task=again, retry_failed=retry_failed, progress=progress)
     if as_json and is_main_process():
         print_json(sweep_status(store))
     _exit_for(store)

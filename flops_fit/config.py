@@ -7,6 +7,7 @@ it or not.
 
 import importlib
 import importlib.util
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 from flops_fit.errors import ConfigError, InputError
 from flops_fit.fitting import FitOptions
 from flops_fit.planning.isoflop import SweepSettings
-from flops_fit.schema import build, unknown_name
+from flops_fit.schema import build, to_plain, unknown_name
 from flops_fit.tasks import Task
 from flops_fit.training.settings import TrainSettings
 
@@ -93,6 +94,18 @@ def read_config(path: Path) -> RunConfig:
     if not isinstance(loaded, DictConfig):
         raise ConfigError(f"{path}: got a list, expected a mapping of settings.")
     return _to_config(loaded)
+
+
+def with_workers(settings: TrainSettings, workers: str | None) -> TrainSettings:
+    """Returns the settings with ``train.workers`` as given on the command line; None leaves it.
+
+    Raises:
+        ConfigError: If it is neither a positive number nor "auto".
+    """
+    if workers is None:
+        return settings
+    value = int(workers) if re.fullmatch(r"[+-]?\d+", workers) else workers
+    return build(TrainSettings, {**to_plain(settings), "workers": value}, path="train")
 
 
 def packaged_configs() -> Path:

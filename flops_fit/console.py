@@ -69,6 +69,13 @@ def print_plan(plan: "SweepPlan") -> None:
     print(f"\n{plan!r}, FLOPs counted as {plan.flops_convention}")
 
 
+def print_pending(store: "Store", *, retry_failed: bool) -> None:
+    """Prints the runs that `flops-fit train` would train."""
+    for e in store.pending(retry_failed=retry_failed):
+        size = f"{store.plan.size_param}={e.size_param_value}"
+        print(f"{e.experiment_id}  C={format_flops(e.compute_budget)}  {size}")
+
+
 def sweep_status(store: "Store") -> dict[str, Any]:
     """Counts a sweep's runs by outcome and lists those that did not complete."""
     results = store.results()

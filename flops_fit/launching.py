@@ -40,6 +40,8 @@ class World:
     """Talks between the hosts, so that no GPU has to be waited for; None is the default group."""
     is_sharded: bool = False
     """Whether each process holds a part of the model (FSDP)."""
+    neighbours: int = 0
+    """Other processes, each with a world of its own, that take of the same memory: of this GPU's, or of the host's."""
 
     @property
     def size(self) -> int:
@@ -62,9 +64,10 @@ class World:
         return torch.device(self.accelerator.device)
 
     @property
-    def processes_per_host(self) -> int:
-        """How many of the processes share this machine's memory; on a GPU each has its own."""
-        return 1 if self.device.type != "cpu" else int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    def memory_shares(self) -> int:
+        """How many processes share the memory that this one sees; each GPU has its own."""
+        ranks = 1 if self.device.type != "cpu" else int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        return ranks * (1 + self.neighbours)
 
     def prepare(self, model: nn.Module) -> nn.Module:
         """Moves a model to the device, and wraps or shards it for several processes."""
@@ -146,14 +149,22 @@ class World:
         raise (torch.OutOfMemoryError if any(out_of_memory) else ModelFailed)(text) from problem
 
 
+def announced_processes() -> int:
+    """Returns how many processes a launcher has announced in WORLD_SIZE; 1 without a launcher."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 @contextlib.contextmanager
-def open_world() -> Iterator[World]:
+def open_world(*, neighbours: int = 0) -> Iterator[World]:
     """Opens the world that the launcher announced: WORLD_SIZE, and ACCELERATE_USE_FSDP for a sharded model.
+
+    Args:
+        neighbours: Of other worlds beside this one, see `World`.
 
     Raises:
         LaunchError: If Accelerate sees another number of processes than WORLD_SIZE says: each would train alone.
     """
-    announced = int(os.environ.get("WORLD_SIZE", "1"))
+    announced = announced_processes()
     # Without cpu=True, N processes on a machine without a GPU each believe they are the only one.
     try:
         accelerator = Accelerator(cpu=not torch.accelerator.is_available(), mixed_precision="no")
@@ -169,7 +180,7 @@ def open_world() -> Iterator[World]:
     if announced > 1:
         _end_with_launcher()
     is_sharded = announced > 1 and os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
-    world = World(accelerator, _host_group(), is_sharded)
+    world = World(accelerator, _host_group(), is_sharded, neighbours)
     yield world
     if world.size > 1:
         # Without the barrier a process can end while another still talks to it, and gloo aborts; it also aborts
@@ -223,5 +234,5 @@ def describe_machine() -> dict[str, Any]:
         "devices": 0 if device is None else torch.accelerator.device_count(),
         "cpu_threads": torch.get_num_threads(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-        "world_size": int(os.environ.get("WORLD_SIZE", "1")),
+        "world_size": announced_processes(),
     }

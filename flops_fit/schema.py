@@ -111,7 +111,15 @@ def _convert_union(choices: list[Any], value: Any, path: str) -> Any:
             return _convert(choice, value, path)
         except ConfigError as error:
             last = error
-    raise last
+    if len(choices) == 1:
+        raise last
+    raise ConfigError(f"{path}: got {value!r}, expected {' or '.join(map(_words, choices))}.")
+
+
+def _words(hint: Any) -> str:
+    if typing.get_origin(hint) is typing.Literal:
+        return " or ".join(map(str, typing.get_args(hint)))
+    return str(getattr(hint, "__name__", hint))
 
 
 def _convert_scalar(hint: Any, value: Any, path: str) -> Any:

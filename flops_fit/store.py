@@ -37,8 +37,17 @@ class Store:
 
     def results(self) -> tuple[RunResult, ...]:
         """Returns the outcome of each finished run, in the order of the plan."""
-        found = (self._outcome(e.experiment_id) for e in self.plan.experiments)
+        found = (self.outcome(e.experiment_id) for e in self.plan.experiments)
         return tuple(result for result in found if result is not None)
+
+    def outcome(self, experiment_id: str) -> RunResult | None:
+        """Returns what a run came to; of one that only failed, its newest attempt; None if it has not ended."""
+        final = self.root / "results" / f"{experiment_id}.json"
+        if final.exists():
+            return cast(RunResult, _read_record(RunResult, final))
+        ends = (self.root / "ends").glob(f"{experiment_id}.*.json")
+        newest = max(ends, key=lambda p: int(p.name.split(".")[1]), default=None)
+        return None if newest is None else cast(RunResult, _read_record(RunResult, newest))
 
     def pending(self, *, retry_failed: bool = False) -> tuple[Experiment, ...]:
         """Returns the runs without an outcome; with ``retry_failed`` also those that failed."""
@@ -109,14 +118,6 @@ class Store:
         writer.writeheader()
         writer.writerows(rows)
         return out.getvalue()
-
-    def _outcome(self, experiment_id: str) -> RunResult | None:
-        final = self.root / "results" / f"{experiment_id}.json"
-        if final.exists():
-            return cast(RunResult, _read_record(RunResult, final))
-        ends = (self.root / "ends").glob(f"{experiment_id}.*.json")
-        newest = max(ends, key=lambda p: int(p.name.split(".")[1]), default=None)
-        return None if newest is None else cast(RunResult, _read_record(RunResult, newest))
 
 
 def create_store(root: Path, plan: SweepPlan, *, config: str | None = None) -> Store:

@@ -186,7 +186,7 @@ def _fitting(task: Task, model: nn.Module, share: int, world: World) -> int:
     batch = _batch_of(task, 1, world.device)
     each = bytes_per_sample(model, lambda: compute_loss(task, model, batch))
     model.zero_grad(set_to_none=True)
-    limit = MEMORY_SHARE * free_bytes(world.device) / world.processes_per_host / max(each, 1)
+    limit = MEMORY_SHARE * free_bytes(world.device) / world.memory_shares / max(each, 1)
     return max((d for d in range(1, share + 1) if share % d == 0 and d <= limit), default=1)
 
 

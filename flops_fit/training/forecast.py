@@ -13,9 +13,9 @@ from scipy.optimize import nnls
 from flops_fit.records import Experiment, FloatArray, RunResult
 from flops_fit.training.chains import Chain, own_steps
 
-# Of one CPU thread; they order the runs and weigh the fit, and are in no number that is shown.
-SECONDS_PER_STEP = 1.5e-3
-FLOPS_PER_SECOND = 1e10
+# Of one CPU thread in sweep=small; they order the runs and weigh the fit, and are in no number that is shown.
+SECONDS_PER_STEP = 3e-3
+FLOPS_PER_SECOND = 5e10
 # Two unknowns, and one run to tell them from noise.
 MIN_RUNS = 3
 

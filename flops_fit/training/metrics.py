@@ -109,6 +109,12 @@ def _memory_bytes(device: torch.device) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
+def steps_logged(run_dir: Path) -> int:
+    """Returns the last step that the log of a run tells of, 0 for none."""
+    lines = _whole_lines(run_dir / "metrics.jsonl")
+    return int(json.loads(lines[-1])["step"]) if lines else 0
+
+
 def _whole_lines(path: Path) -> list[str]:
     if not path.is_file():
         return []

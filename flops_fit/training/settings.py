@@ -33,6 +33,9 @@ class TrainSettings:
     """The newest ones, of a run that is not finished."""
     share_trunks: bool = True
     """Whether runs of one size and seed train their common steps once; the results are the same to the bit."""
+    workers: int | Literal["auto"] = 1
+    """Processes that train runs side by side on this machine, set round its GPUs where it has some. auto: as many as
+    there are CPU threads, where every run is small enough to train on one thread anyway, or one per GPU."""
     trackers: tuple[str, ...] = ()
     """Also log to these, through Accelerate: "tensorboard", "wandb", "trackio", ..."""
 
@@ -43,5 +46,7 @@ class TrainSettings:
                 raise ConfigError(f"train.{name}: got {getattr(self, name)}, expected at least 1.")
         if self.micro_batch_samples is not None and self.micro_batch_samples < 1:
             raise ConfigError(f"train.micro_batch_samples: got {self.micro_batch_samples}, expected at least 1.")
+        if self.workers != "auto" and self.workers < 1:
+            raise ConfigError(f'train.workers: got {self.workers}, expected at least 1, or "auto".')
         if self.checkpoint_seconds < 0:
             raise ConfigError(f"train.checkpoint_seconds: got {self.checkpoint_seconds}, expected 0 or more.")
