@@ -8,13 +8,14 @@ import platform
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, NoReturn, TypeVar
 
 import torch
 import torch.distributed as dist
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
@@ -24,6 +25,8 @@ from flops_fit.errors import LaunchError, ModelFailed
 T = TypeVar("T")
 
 PR_SET_PDEATHSIG = 1
+# How long a process that raised where others may wait for it waits for them to raise too.
+PATIENCE = timedelta(seconds=30)
 
 WORKING_COMMANDS = (
     "Start with `torchrun --nproc_per_node N -m flops_fit ...` or "
@@ -37,7 +40,7 @@ class World:
 
     accelerator: Accelerator
     host_group: Any = None
-    """Talks between the hosts, so that no GPU has to be waited for; None is the default group."""
+    """For what the processes tell each other: no GPU has to be waited for, and no gradient is taken for an answer."""
     is_sharded: bool = False
     """Whether each process holds a part of the model (FSDP)."""
     neighbours: int = 0
@@ -99,12 +102,17 @@ class World:
             dist.all_reduce(values)
         return values
 
+    def copy_from_main(self, tensors: Iterable[torch.Tensor]) -> None:
+        """Gives tensors the main process' values on every process."""
+        for tensor in tensors:
+            dist.broadcast(tensor, src=0)
+
     def agree(self, value: Any) -> Any:
         """Returns the main process' value on every process."""
         if self.size == 1:
             return value
         box = [value]
-        dist.broadcast_object_list(box, src=0)
+        dist.broadcast_object_list(box, src=0, group=self.host_group)
         return box[0]
 
     def gather(self, value: Any) -> list[Any]:
@@ -112,7 +120,7 @@ class World:
         if self.size == 1:
             return [value]
         values: list[Any] = [None] * self.size
-        dist.all_gather_object(values, value)
+        dist.all_gather_object(values, value, group=self.host_group)
         return values
 
     def exchange(self, count: float, wish: bool, problem: Exception | None) -> tuple[float, bool]:
@@ -130,8 +138,13 @@ class World:
             self._raise_everywhere(problem)
         return total, wished > 0
 
-    def together(self, act: Callable[[], T]) -> T:
-        """Returns what ``act`` does here; what it raises on one process is raised on all."""
+    def together(self, act: Callable[[], T], *, waiting: bool = False) -> T:
+        """Returns what ``act`` does here; what it raises on one process is raised on all.
+
+        Args:
+            act: Raises or returns.
+            waiting: Whether the processes wait for each other in it (see `waiting`).
+        """
         if self.size == 1:
             return act()
         problem = None
@@ -139,8 +152,40 @@ class World:
             value = act()
         except Exception as error:
             problem = error
+            if waiting:
+                self._wait_until_all_raise(problem)
         self.exchange(0, False, problem)
         return value
+
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Within this the processes wait for each other: what all raise is one decision, what some raise ends all.
+
+        Raises:
+            ModelFailed: If all raise something.
+            torch.OutOfMemoryError: If all raise, and one has run out of memory.
+            RuntimeError: If this process raises and not all others do.
+        """
+        try:
+            yield
+        except Exception as error:
+            self._wait_until_all_raise(error)
+            self.exchange(0, False, error)
+
+    def _wait_until_all_raise(self, problem: Exception) -> None:
+        # Through the store, since the others may hang in a collective call that this process will never join.
+        store = dist.distributed_c10d._get_default_store()
+        turn, missing = divmod(store.add("flops_fit/raised", 1) - 1, self.size)
+        if missing == self.size - 1:
+            store.set(f"flops_fit/all_raised/{turn}", "")
+        try:
+            store.wait([f"flops_fit/all_raised/{turn}"], PATIENCE)
+        except RuntimeError:
+            raise RuntimeError(
+                f"process {self.rank} of {self.size} raised what stands above, and the others, which did not, wait for "
+                "it: they cannot go on together. The launcher ends them; nothing of this run was recorded. "
+                "Run the same command again: it goes on from the last checkpoint."
+            ) from problem
 
     def _raise_everywhere(self, problem: Exception | None) -> NoReturn:
         report = None if problem is None else "".join(traceback.format_exception(problem))
@@ -167,7 +212,12 @@ def open_world(*, neighbours: int = 0) -> Iterator[World]:
     announced = announced_processes()
     # Without cpu=True, N processes on a machine without a GPU each believe they are the only one.
     try:
-        accelerator = Accelerator(cpu=not torch.accelerator.is_available(), mixed_precision="no")
+        accelerator = Accelerator(
+            cpu=not torch.accelerator.is_available(),
+            mixed_precision="no",
+            # Else each forward pass would wait for the main process, which may have raised.
+            kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
+        )
     except ValueError as error:
         raise LaunchError(
             f"WORLD_SIZE={announced} is set, but not all that a launcher sets with it: {error}. {WORKING_COMMANDS}"
@@ -211,7 +261,7 @@ def _shard(model: nn.Module, device_type: str, size: int) -> nn.Module:
 
 
 def _host_group() -> Any:
-    if dist.is_initialized() and "gloo" not in dist.get_backend():
+    if dist.is_initialized():
         return dist.new_group(backend="gloo")
     return None
 

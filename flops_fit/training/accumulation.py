@@ -27,6 +27,7 @@ class Run:
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     average: WeightAverage | None = None
+    has_buffers: bool = False
     step: int = 0
     """Steps done."""
     steps_from_trunk: int = 0
@@ -65,34 +66,50 @@ def accumulate_together(
 ) -> tuple[float, bool]:
     """Runs this process' share of a step; what raises on one process ends the run on all.
 
+    Once the data are there, the processes of a sharded model wait for each other in every layer, those with a copy each
+    only in the last backward pass. What only some raise there cannot be told to the others, and ends them all.
+
     Returns:
         The factor that makes the summed gradients those of the step's mean loss, and whether all are to save.
     """
-    counted, part, problem = 0, torch.zeros(()), None
-    loss_sum = torch.zeros((), device=world.device)
+    counted, problem = 0, None
     try:
         step = next(batches)
-        for i, (batch, count) in enumerate(step):
-            is_shared = i == len(step) - 1 and not careful
-            with nullcontext() if is_shared else world.no_sync(run.model):
-                part = _forward(task, run, batch, world, choice) * count
-                if not is_shared:
-                    run.scaler.scale(part).backward()  # type: ignore[no-untyped-call]
-            loss_sum += part.detach()
-            counted += count
+        counted = sum(count for _, count in step)
+        if not world.is_sharded:
+            loss_sum, last = _accumulate(task, run, step, world, choice, careful)
     except Exception as error:
         problem = error
     total, is_due = world.exchange(counted, is_due, problem)
     total = total or 1.0
-    run.waiting.append(loss_sum / total)
-    if careful:
+    with world.waiting():
+        if world.is_sharded:
+            loss_sum, last = _accumulate(task, run, step, world, choice, careful)
+        run.waiting.append(loss_sum / total)
+        world.copy_from_main(run.bare.buffers() if run.has_buffers else ())
+        if not careful:
+            # This backward pass adds gradients up over the processes, and takes their mean.
+            run.scaler.scale(last).backward()  # type: ignore[no-untyped-call]
+            return world.size / total, is_due
         for parameter in run.parameters:
             if parameter.grad is not None:
                 world.sum(parameter.grad)
-        return 1 / total, is_due
-    # Only now: this backward pass waits for the other processes, and is averaged over them.
-    run.scaler.scale(part).backward()  # type: ignore[no-untyped-call]
-    return world.size / total, is_due
+    return 1 / total, is_due
+
+
+def _accumulate(
+    task: Task, run: Run, step: MicroBatches, world: World, choice: EngineChoice, careful: bool
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Returns the sum of the losses, and the last one, whose backward pass is still to come if not careful."""
+    part, loss_sum = torch.zeros(()), torch.zeros((), device=world.device)
+    for i, (batch, count) in enumerate(step):
+        is_shared = i == len(step) - 1 and not careful
+        with nullcontext() if is_shared else world.no_sync(run.model):
+            part = _forward(task, run, batch, world, choice) * count
+            if not is_shared:
+                run.scaler.scale(part).backward()  # type: ignore[no-untyped-call]
+        loss_sum += part.detach()
+    return loss_sum, part
 
 
 def _forward(task: Task, run: Run, batch: Any, world: World, choice: EngineChoice) -> torch.Tensor:

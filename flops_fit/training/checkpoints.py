@@ -102,7 +102,9 @@ def load_checkpoint(
     """
     found = _newest(folder, last_step, engine) if world.is_main else None
     name = world.agree(None if found is None else found.name)
-    return None if name is None else world.together(lambda: _load(folder / name, model, optimizer, average))
+    if name is None:
+        return None
+    return world.together(lambda: _load(folder / name, model, optimizer, average), waiting=world.is_sharded)
 
 
 def _newest(folder: Path, last_step: int | None, engine: dict[str, Any] | None) -> Path | None:

@@ -37,7 +37,8 @@ def held_out_loss(
     spacing = 1 if data.num_samples is None else data.num_samples / total
     ids = (np.arange(total) * spacing).astype(np.int64)
     chunks = np.array_split(ids, math.ceil(total / CHUNK))
-    sums = world.together(lambda: _chunk_sums(task, model, world, chunks, min(CHUNK, micro_batch or CHUNK)))
+    size = min(CHUNK, micro_batch or CHUNK)
+    sums = world.together(lambda: _chunk_sums(task, model, world, chunks, size), waiting=world.is_sharded)
     losses, counts = world.sum(sums.to(world.device)).cpu().unbind(1)
     mean = float(losses.sum() / counts.sum())
     if len(chunks) < 2:

@@ -159,6 +159,7 @@ def _start(task: Task, experiment: Experiment, world: World, choice: EngineChoic
         scaler=torch.amp.GradScaler(
             world.device.type, _first_scale(experiment, world), enabled=choice.precision == "fp16"
         ),
+        has_buffers=next(bare.buffers(), None) is not None,
         average=None if decay is None else WeightAverage(parameters, decay),
     )
 

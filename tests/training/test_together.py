@@ -10,12 +10,13 @@ from support import REPO
 
 CHILD = """
 import json, sys
-from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 sys.path[:0] = [{tests!r}]
 import torch
 from accelerate import PartialState
 from support import ChainData, TinyLM, make_experiment, sequence_loss
+from flops_fit import launching
 from flops_fit.data import as_source
 from flops_fit.launching import open_world
 from flops_fit.records import SweepPlan
@@ -24,14 +25,41 @@ from flops_fit.tasks import make_task
 from flops_fit.training import TrainSettings, train_sweep
 
 root, trouble = Path(sys.argv[1]), sys.argv[2]
+launching.PATIENCE = timedelta(seconds=3)
+
+def is_second():
+    return PartialState().process_index == 1
+
+class RaisesBackward(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        if Troubled.calls == 12:
+            raise RuntimeError("no luck backward")
+        return gradient
 
 class Troubled(TinyLM):
     "One of two processes has trouble in the third forward pass."
 
     calls = 0
 
+    def __init__(self, width):
+        super().__init__(width)
+        self.width = width
+        self.register_buffer("seen_by", torch.zeros(1))
+
     def forward(self, tokens):
-        if self.training and PartialState().process_index == 1 and self.embed.weight.shape[1] == 8:
+        if self.training:
+            self.seen_by.fill_(PartialState().process_index)
+        elif self.seen_by != 0:
+            raise RuntimeError("evaluated with other buffers than the main process")
+        if self.training and trouble == "backward" and self.width == 8:
+            Troubled.calls += 1
+            return RaisesBackward.apply(super().forward(tokens))
+        if self.training and is_second() and self.width == 8:
             Troubled.calls += 1
             if trouble == "raises" and Troubled.calls == 12:
                 raise RuntimeError("no luck today")
@@ -41,8 +69,17 @@ class Troubled(TinyLM):
                 return super().forward(tokens) * float("nan")
         return super().forward(tokens)
 
+class Disk(ChainData):
+    taken = 0
+
+    def __getitem__(self, i):
+        Disk.taken += 1
+        if trouble == "disk" and is_second() and Disk.taken == 40:
+            raise OSError("the disk is gone")
+        return super().__getitem__(i)
+
 with open_world() as world:
-    task = make_task(Troubled, "width", train_data=as_source(ChainData()), eval_data=as_source(ChainData(64, seed=1)),
+    task = make_task(Troubled, "width", train_data=as_source(Disk()), eval_data=as_source(ChainData(64, seed=1)),
                      loss_fn=sequence_loss)
     runs = (make_experiment(experiment_id="first"), make_experiment(experiment_id="second", size_param_value=16))
     plan = SweepPlan(experiments=runs, rejected=(), model_cls_name="TinyLM", size_param="width", compute_budgets=(1e6,))
@@ -57,15 +94,20 @@ with open_world() as world:
 """
 
 
-def run_together(tmp_path, trouble):
-    script = tmp_path / "child.py"
-    script.write_text(CHILD.format(tests=str(REPO / "tests")))
-    done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", script, tmp_path / "out", trouble],
-        capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, timeout=120,
-    )  # fmt: skip
+def run_together(tmp_path, trouble, *, sharded=False):
+    done = start_together(tmp_path, trouble, sharded)
     assert done.returncode == 0, done.stderr[-3000:]
     return [json.loads(line[7:]) for line in done.stdout.splitlines() if line.startswith("RESULT ")]
+
+
+def start_together(tmp_path, trouble, sharded):
+    script = tmp_path / "child.py"
+    script.write_text(CHILD.format(tests=str(REPO / "tests")))
+    return subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", script, tmp_path / "out", trouble],
+        capture_output=True, text=True, timeout=120,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_FSDP": str(sharded).lower()},
+    )  # fmt: skip
 
 
 @pytest.mark.slow
@@ -92,3 +134,29 @@ def test_a_loss_that_is_no_number_on_one_process_ends_the_run_on_both(tmp_path):
     assert (status, loss) == ("diverged", None)
     assert "at step" in reason
     assert second[0] == "completed"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sharded", [False, True])
+def test_data_that_fail_on_one_process_fail_on_both_and_the_sweep_goes_on(tmp_path, sharded):
+    (status, loss, reason, _), second = run_together(tmp_path, "disk", sharded=sharded)
+    assert (status, loss) == ("failed", None)
+    assert "the disk is gone" in reason
+    assert second[0] == "completed"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sharded", [False, True])
+def test_a_backward_pass_that_raises_on_both_processes_is_a_failed_run(tmp_path, sharded):
+    (status, loss, reason, _), second = run_together(tmp_path, "backward", sharded=sharded)
+    assert (status, loss) == ("failed", None)
+    assert "no luck backward" in reason
+    assert second[0] == "completed"
+
+
+@pytest.mark.slow
+def test_one_process_that_raises_while_the_other_waits_for_it_ends_both_and_says_why(tmp_path):
+    done = start_together(tmp_path, "raises", sharded=True)
+    assert done.returncode != 0
+    assert "no luck today" in done.stderr
+    assert "process 1 of 2 raised what stands above" in done.stderr
