@@ -1,6 +1,7 @@
 """What is the loss on data that no run trains on?"""
 
 import math
+from functools import partial
 
 import numpy as np
 import torch
@@ -29,7 +30,7 @@ def held_out_loss(
         model: Trained.
         world: All processes call this.
         max_samples: Evenly spaced over the held-out data, if it has more.
-        micro_batch: Samples that fit into memory at once; None for any number.
+        micro_batch: Samples to begin with that fit into memory at once, halved where they do not; None for any number.
     """
     data = task.eval_data
     assert data is not None
@@ -37,8 +38,7 @@ def held_out_loss(
     spacing = 1 if data.num_samples is None else data.num_samples / total
     ids = (np.arange(total) * spacing).astype(np.int64)
     chunks = np.array_split(ids, math.ceil(total / CHUNK))
-    size = min(CHUNK, micro_batch or CHUNK)
-    sums = world.together(lambda: _chunk_sums(task, model, world, chunks, size), waiting=world.is_sharded)
+    sums = _within_memory(task, model, world, chunks, min(CHUNK, micro_batch or CHUNK))
     losses, counts = world.sum(sums.to(world.device)).cpu().unbind(1)
     mean = float(losses.sum() / counts.sum())
     if len(chunks) < 2:
@@ -50,6 +50,20 @@ def held_out_loss(
 def held_out_samples(data: SampleSource, max_samples: int) -> int:
     """Counts the samples that `held_out_loss` looks at."""
     return min(STREAM_SAMPLES if data.num_samples is None else data.num_samples, max_samples)
+
+
+def _within_memory(
+    task: Task, model: nn.Module, world: World, chunks: list[NDArray[np.int64]], size: int
+) -> torch.Tensor:
+    while True:
+        try:
+            act = partial(_chunk_sums, task, model, world, chunks, size)
+            return world.together(act, waiting=world.is_sharded)
+        except torch.OutOfMemoryError:
+            # Raised on every process alike.
+            if size == 1:
+                raise
+            size //= 2
 
 
 def _chunk_sums(task: Task, model: nn.Module, world: World, chunks: list[NDArray[np.int64]], size: int) -> torch.Tensor:

@@ -54,6 +54,19 @@ def test_what_fits_into_memory_does_not_change_it(task, model, world):
     assert (parts, parts_error) == (pytest.approx(whole, rel=1e-6), pytest.approx(error, rel=1e-4))
 
 
+def test_out_of_memory_takes_fewer_samples_at_once(task, model, world):
+    class Hungry(TinyLM):
+        def forward(self, tokens):
+            if len(tokens) > 5:
+                raise torch.OutOfMemoryError("pretend")
+            return super().forward(tokens)
+
+    hungry = Hungry(8)
+    hungry.load_state_dict(model.state_dict())
+    expected, _ = held_out_loss(task, model, world, max_samples=200)
+    assert held_out_loss(task, hungry, world, max_samples=200)[0] == pytest.approx(expected, rel=1e-6)
+
+
 def test_its_error_is_that_of_a_mean_of_independent_samples(model, world):
     data = as_source(ChainData(4096))
     task = make_task(TinyLM, "width", eval_data=data, loss_fn=sequence_loss)

@@ -65,11 +65,14 @@ def train(tmp_path):
     script = tmp_path / "child.py"
     script.write_text(CHILD.format(tests=str(REPO / "tests")))
 
-    def run(folder, *, sharded=False, processes=2, **options):
+    def run(folder, *, sharded=False, processes=2, config=None, **options):
         command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", str(processes), script]
+        if config is not None:
+            command[2:] = ["accelerate.commands.launch", "--config_file", config, "--num_processes", "2", script]
         done = subprocess.run(
             [*command, tmp_path / folder, json.dumps(options)], capture_output=True, text=True, timeout=120,
-            env=os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_FSDP": str(sharded).lower()},
+            env=os.environ | {"OMP_NUM_THREADS": "1"}
+            | ({"ACCELERATE_USE_FSDP": str(sharded).lower()} if config is None else {}),
         )  # fmt: skip
         if "stop_at" in options:
             assert done.returncode != 0
@@ -87,7 +90,9 @@ def test_a_sharded_model_has_the_loss_of_a_copied_one(train):
     whole = train("whole")
     # Sums in another order.
     assert train("sharded", sharded=True) == pytest.approx(whole, rel=1e-5)
-    in_parts = train("in parts", sharded=True, settings={"micro_batch_samples": 2})
+    # A launch as a user makes it, by the file.
+    file = REPO / "launch" / "accelerate" / "fsdp.yaml"
+    in_parts = train("in parts", sharded=True, config=file, settings={"micro_batch_samples": 2})
     assert in_parts == pytest.approx(whole, rel=1e-5)
 
 
