@@ -6,7 +6,7 @@ BIN = $(VENV)/bin
 .PHONY: demo test slow lint clean
 
 demo: $(VENV)/installed
-	$(BIN)/flops-fit run
+	$(BIN)/flops-fit run train.workers=auto
 
 test: $(VENV)/installed
 	$(BIN)/python -m pytest -q -m "not slow and not gpu"

@@ -59,8 +59,11 @@ def train_side_by_side(
     """
     chains = sorted(chains_of(experiments, share_trunks=settings.share_trunks), key=rough_seconds, reverse=True)
     left = TimeLeft(chains, eval_tokens=eval_tokens, workers=workers)
+    where = places(workers)
+    gpus = ",".join(sorted({place.gpu for place in where if place.gpu is not None}))
+    logger.info("%d workers, CPU threads each: %d%s", workers, where[0].threads, f", on GPU {gpus}" if gpus else "")
     orders = {"root": store.root, "settings": settings, "make_task": portable(make_task)}
-    sharing = _Sharing(chains, store, places(workers), orders, left, progress)
+    sharing = _Sharing(chains, store, where, orders, left, progress)
     try:
         while sharing.give_out():
             for worker, message in sharing.messages():

@@ -65,7 +65,13 @@ def test_two_workers_get_what_one_process_gets_and_go_on_when_one_is_killed(swee
     assert list((tmp_path / "by-2" / "trunks").iterdir()) == []
 
 
-@pytest.mark.parametrize(("mood", "words"), [("Broken", "this width is cursed"), ("Deadly", "killed by SIGKILL")])
+@pytest.mark.parametrize(
+    ("mood", "words"),
+    [
+        ("Broken", "this width is cursed"),
+        pytest.param("Deadly", "killed by SIGKILL", marks=pytest.mark.slow),
+    ],
+)
 def test_a_run_that_fails_or_kills_its_workers_is_recorded_and_the_others_are_made(sweep, mood, words):
     results, told = sweep(2, partial(moody.build, mood))
     of_status = {name: r.status for name, r in results.items()}
