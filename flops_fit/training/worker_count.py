@@ -14,9 +14,9 @@ from flops_fit.training.memory import free_bytes
 from flops_fit.training.settings import TrainSettings
 from flops_fit.training.sweep import MIN_PARAMS_FOR_THREADS
 
-# A worker imports torch and loads the task, about five seconds, before it trains; it should train longer than that.
-SECONDS_PER_WORKER = 15.0
-# A worker with the built-in task takes half of this.
+# A worker imports torch and loads the task, about four seconds, before it trains; it should train longer than that.
+SECONDS_PER_WORKER = 10.0
+# A worker with the built-in task takes a third of this.
 BYTES_PER_WORKER = 1e9
 CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
