@@ -4,6 +4,7 @@ Progress and messages go to stderr; with ``--json`` stdout holds one JSON object
 Torch is imported only by the verbs that build models.
 """
 
+import contextlib
 import json
 import logging
 import os
@@ -61,7 +62,7 @@ ConfigDir = Annotated[Path | None, typer.Option(help="A folder of your own confi
 @app.command()
 def run(overrides: Overrides = None, as_json: AsJson = False, config_dir: ConfigDir = None) -> None:
     """Plan, train, fit and report. Running it again resumes."""
-    from flops_fit.api import plan_task, train_into
+    from flops_fit.api import plan_task
     from flops_fit.config import build_task, load_config
     from flops_fit.store import create_store
 
@@ -70,7 +71,7 @@ def run(overrides: Overrides = None, as_json: AsJson = False, config_dir: Config
     plan = plan_task(task, config.sweep, seed=config.seed)
     store = create_store(Path(config.out), plan, config=text)
     announce(store)
-    train_into(store, task, config.train, make_task=partial(build_task, config.task), progress=Progress(store))
+    _train(store, task, partial(build_task, config.task), config.train)
     if is_main_process():
         _conclude(store, as_json)
     _exit_for(store)
@@ -87,14 +88,8 @@ def plan(overrides: Overrides = None, as_json: AsJson = False, config_dir: Confi
     config, _ = load_config(overrides or (), config_dir=config_dir)
     sweep = plan_task(build_task(config.task), config.sweep, seed=config.seed)
     if as_json:
-        print_json(
-            {
-                **to_plain(sweep),
-                "total_flops": sweep.total_flops,
-                "num_experiments": sweep.num_experiments,
-                "findings": to_plain(check_plan(sweep)),
-            }
-        )
+        counts = {"total_flops": sweep.total_flops, "num_experiments": sweep.num_experiments}
+        print_json({**to_plain(sweep), **counts, "findings": to_plain(check_plan(sweep))})
         return
     print_plan(sweep)
 
@@ -108,7 +103,6 @@ def train(
     as_json: AsJson = False,
 ) -> None:
     """Train the runs of a sweep that have no result yet; also under torchrun and accelerate launch."""
-    from flops_fit.api import train_into
     from flops_fit.config import build_task, read_config, with_workers
     from flops_fit.errors import PlanMismatch
     from flops_fit.store import open_store
@@ -126,8 +120,7 @@ def train(
             f"are {task.fingerprint}: code, text or Python version changed since. Nothing was trained. "
             "Start a new folder with `flops-fit run out=DIR`, or go back to what it was planned with."
         )
-    again, progress = partial(build_task, config.task), Progress(store, retry_failed=retry_failed)
-    train_into(store, task, engine, make_task=again, retry_failed=retry_failed, progress=progress)
+    _train(store, task, partial(build_task, config.task), engine, retry_failed=retry_failed)
     if as_json and is_main_process():
         print_json(sweep_status(store))
     _exit_for(store)
@@ -250,6 +243,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         fail(str(error), 2)
     except KeyboardInterrupt:
         fail("interrupted; what finished is kept. Run the same command again to go on.", INTERRUPTED)
+
+
+def _train(store: "Store", task: Any, make_task: Any, engine: Any, *, retry_failed: bool = False) -> None:
+    from flops_fit.api import train_into
+
+    progress = Progress(store, retry_failed=retry_failed)
+    with contextlib.redirect_stdout(sys.stderr):  # What a model prints is no result.
+        train_into(store, task, engine, make_task=make_task, retry_failed=retry_failed, progress=progress)
 
 
 def _conclude(store: "Store", as_json: bool) -> None:

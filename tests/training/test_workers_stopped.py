@@ -49,14 +49,14 @@ def flops_fit(*arguments):
 
 
 @pytest.mark.parametrize(
-    ("stopped_by", "code"),
+    ("stopped_by", "code", "next_workers"),
     [
-        (signal.SIGINT, 130),
-        pytest.param(signal.SIGTERM, -15, marks=pytest.mark.slow),
-        pytest.param(signal.SIGKILL, -9, marks=pytest.mark.slow),
+        (signal.SIGINT, 130, "2"),
+        pytest.param(signal.SIGTERM, -15, "1", marks=pytest.mark.slow),
+        pytest.param(signal.SIGKILL, -9, "auto", marks=pytest.mark.slow),
     ],
 )
-def test_no_worker_outlives_its_command_and_the_next_one_goes_on(tmp_path, stopped_by, code):
+def test_no_worker_outlives_its_command_and_the_next_one_goes_on(tmp_path, stopped_by, code, next_workers):
     folder, pids = tmp_path / "sweep", tmp_path / "pids"
     command = flops_fit("run", *SWEEP, f"task.options.folder={tmp_path}", "train.workers=2", f"out={folder}")
     wait_until(lambda: (pids.exists() and any(pids.iterdir())) or command.poll() is not None)
@@ -70,7 +70,7 @@ def test_no_worker_outlives_its_command_and_the_next_one_goes_on(tmp_path, stopp
     wait_until(lambda: not any(map(is_alive, workers)), 10)
 
     (tmp_path / "go").touch()
-    again = flops_fit("train", str(folder), "--workers", "2", "--json")
+    again = flops_fit("train", str(folder), "--workers", next_workers, "--json")
     out, err = again.communicate(timeout=100)
     assert again.returncode == 0, err
     counts = json.loads(out)
