@@ -1,10 +1,15 @@
-"""The built-in task: real text, split by file, counted without warnings."""
+"""The built-in task: real text, split by file, counted without warnings; kernels that give what plain formulas give."""
 
 import logging
+import math
 
 import numpy as np
 import pytest
+import torch
+from flops_fit.examples.gpt_stdlib import GPT, cross_entropy
+from flops_fit.examples.gpt_stdlib.bf16_on_cpu import CausalAttention
 from flops_fit.examples.gpt_stdlib.task import build_task, read_texts, split_by_file
+from torch.nn import functional as F
 
 from flops_fit.tasks import probe_sizes
 
@@ -55,3 +60,70 @@ def test_the_standard_library_is_found_and_its_flops_are_counted_without_data(ca
     # Forward and backward: 6 per weight used in a product, and 12 T d per layer of attention, counted dense.
     for p, d in zip(probes, (8, 16), strict=True):
         assert p.flops_per_token == pytest.approx(6 * (24 * d * d + 256 * d) + 12 * 2 * 64 * d, rel=1e-3)
+
+
+def relative_error(ours, exact):
+    return ((ours - exact).norm() / exact.norm()).item()
+
+
+# One block and one group; blocks and groups that do not come out even; one sample a group, of several blocks.
+@pytest.mark.parametrize(("B", "T"), [(3, 24), (11, 200), (2, 512)])
+def test_attention_in_blocks_has_values_and_gradients_of_the_plain_formula(B, T):
+    H, K, rng = 4, 16, torch.Generator().manual_seed(0)
+    qkv = torch.randn(B, T, 3 * H * K, generator=rng).bfloat16().requires_grad_()
+    grad = torch.randn(B, T, H * K, generator=rng).bfloat16()
+    y = CausalAttention.apply(qkv, H)
+    (ours,) = torch.autograd.grad(y, qkv, grad)
+
+    exact = qkv.detach().double().requires_grad_()
+    q, k, v = (part.view(B, T, H, K).transpose(1, 2) for part in exact.chunk(3, -1))
+    scores = (q @ k.mT / math.sqrt(K)).masked_fill(torch.ones(T, T).triu(1).bool(), -math.inf)
+    expected = (scores.softmax(-1) @ v).transpose(1, 2).reshape(B, T, H * K)
+    (theirs,) = torch.autograd.grad(expected, exact, grad.double())
+    # bf16 rounds by up to 0.4 %; scores, weights and sums over four blocks are each rounded.
+    assert relative_error(y, expected) < 0.01
+    assert relative_error(ours, theirs) < 0.01
+
+
+def test_the_loss_kernel_is_exact_for_large_logits():
+    rng = torch.Generator().manual_seed(0)
+    # Some targets have a probability below the least float32.
+    logits = (100 * torch.randn(40, 10, 50, generator=rng)).bfloat16().requires_grad_()
+    targets = torch.randint(50, (40, 10), generator=rng)
+    loss = cross_entropy(logits, targets)
+    (grad,) = torch.autograd.grad(loss, logits)
+    exact = logits.detach().double().requires_grad_()
+    expected = F.cross_entropy(exact.flatten(0, 1), targets.flatten())
+    (theirs,) = torch.autograd.grad(expected, exact)
+    assert expected > 200
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
+    # Stored in bf16: half a unit in the last of 8 bits.
+    assert relative_error(grad, theirs) < 2**-8
+
+
+def test_a_third_of_a_step_has_a_third_of_its_gradient():
+    rng = torch.Generator().manual_seed(0)
+    logits = torch.randn(40, 10, 50, generator=rng).bfloat16().requires_grad_()
+    targets = torch.randint(50, (40, 10), generator=rng)
+    (whole,), (third,) = (torch.autograd.grad(cross_entropy(logits, targets) * f, logits) for f in (1.0, 1 / 3))
+    # Each value is rounded by up to 0.4 %, to either side; a factor in bf16 would be 0.2 % too large for all.
+    assert (third.double() / whole.double()).mean() == pytest.approx(1 / 3, rel=5e-4)
+
+
+def test_under_bf16_autocast_training_follows_fp32():
+    losses = {}
+    for bf16 in (False, True):
+        torch.manual_seed(0)
+        model = GPT(d_model=64, n_layer=2, n_head=2, vocab_size=64, seq_len=160)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, fused=True)
+        tokens = torch.randint(8, (12, 161), generator=torch.Generator().manual_seed(1))
+        for _ in range(30):
+            with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+                loss = cross_entropy(model(tokens[:, :-1]), tokens[:, 1:])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        losses[bf16] = loss.item()
+    # It falls from log(64) to near log(8), the entropy of the data; another seed differs by some 0.01.
+    assert losses[False] < 2.2
+    assert losses[True] == pytest.approx(losses[False], abs=5e-3)

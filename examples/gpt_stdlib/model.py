@@ -7,20 +7,15 @@ Under bf16 autocast the same arithmetic takes faster kernels: each weight is cas
 bf16, the residual stream, the norms and the loss stay fp32.
 """
 
-# B batch, T sequence, C d_model, H heads, K head width, V vocabulary, A = B*H, F = 4*C, M = B*T
+# B batch, T sequence, C d_model, H heads, K head width, V vocabulary, E = 3*C, F = 4*C, M = B*T
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import torch
+from flops_fit.examples.gpt_stdlib.bf16_on_cpu import PLAIN_ATTENTION_MAX_T, CausalAttention, ChunkedCrossEntropy
 from torch import Tensor, nn
 from torch.nn import functional as F
-
-# Up to here the fused CPU attention loses in bf16: 2.8x at T=256 and K=64, 5x at T=128 and K=32 (AVX512-bf16).
-PLAIN_ATTENTION_MAX_T = 512
-# Logits of one chunk of the loss: 1 MB in fp32, what the second-level cache holds.
-CHUNK_ELEMENTS = 2**18
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,21 +42,20 @@ class Block(nn.Module):
         self.mlp_out = nn.Linear(4 * d_model, d_model, bias=False)
 
     def forward(self, x_BTC: Tensor, dtype: torch.dtype) -> Tensor:
-        x_BTC = x_BTC + self._attend(self.norm_attention(x_BTC).to(dtype))
+        x_BTC = _add(x_BTC, self._attend(self.norm_attention(x_BTC).to(dtype)))
         hidden_BTF = F.gelu(_product(self.norm_mlp(x_BTC).to(dtype), self.mlp_in))
-        return x_BTC + _product(hidden_BTF, self.mlp_out)
+        return _add(x_BTC, _product(hidden_BTF, self.mlp_out))
 
     def _attend(self, x_BTC: Tensor) -> Tensor:
         B, T, C = x_BTC.shape
-        K = C // self.n_head
-        q, k, v = _product(x_BTC, self.qkv).view(B, T, 3, self.n_head, K).permute(2, 0, 3, 1, 4)
-        if x_BTC.device.type == "cpu" and x_BTC.dtype == torch.bfloat16 and T <= PLAIN_ATTENTION_MAX_T:
-            masked_TT = torch.full((T, T), -torch.inf, dtype=x_BTC.dtype).triu(1)
-            scores_ATT = torch.baddbmm(masked_TT, q.reshape(-1, T, K), k.reshape(-1, T, K).mT, alpha=K**-0.5)
-            y_BHTK = (scores_ATT.softmax(-1) @ v.reshape(-1, T, K)).view(B, self.n_head, T, K)
+        qkv_BTE = _product(x_BTC, self.qkv)
+        if _is_bf16_on_cpu(qkv_BTE) and T <= PLAIN_ATTENTION_MAX_T:
+            y_BTC = CausalAttention.apply(qkv_BTE, self.n_head)
         else:
+            q, k, v = qkv_BTE.view(B, T, 3, self.n_head, C // self.n_head).permute(2, 0, 3, 1, 4)
             y_BHTK = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-        return _product(y_BHTK.transpose(1, 2).reshape(B, T, C), self.attention_out)
+            y_BTC = y_BHTK.transpose(1, 2).reshape(B, T, C)
+        return _product(y_BTC, self.attention_out)
 
 
 class GPT(nn.Module):
@@ -122,39 +116,20 @@ class GPT(nn.Module):
 def cross_entropy(logits_BTV: Tensor, targets_BT: Tensor) -> Tensor:
     """Mean negative log likelihood, nats per token."""
     logits_MV, targets_M = logits_BTV.flatten(0, 1), targets_BT.flatten()
-    if logits_MV.dtype == torch.bfloat16 and logits_MV.device.type == "cpu" and logits_MV.requires_grad:
-        loss: Tensor = _ChunkedCrossEntropy.apply(logits_MV, targets_M)
+    if _is_bf16_on_cpu(logits_MV) and logits_MV.requires_grad:
+        loss: Tensor = ChunkedCrossEntropy.apply(logits_MV, targets_M)
         return loss
     return F.cross_entropy(logits_MV.float(), targets_M)
 
 
-class _ChunkedCrossEntropy(torch.autograd.Function):
-    """Loss and gradient of a few rows at a time, in fp32, so that they stay in the cache."""
-
-    @staticmethod
-    def forward(ctx: Any, logits_MV: Tensor, targets_M: Tensor) -> Tensor:
-        M, V = logits_MV.shape
-        wanted_M = targets_M != -100
-        count = wanted_M.sum()
-        grad_MV = torch.empty_like(logits_MV)
-        total = torch.zeros((), dtype=torch.float32)
-        rows = max(1, CHUNK_ELEMENTS // V)
-        for start in range(0, M, rows):
-            part = slice(start, start + rows)
-            wanted = wanted_M[part, None]
-            index = targets_M[part, None].clamp(min=0)
-            log_p = logits_MV[part].float().log_softmax(1)
-            total -= log_p.gather(1, index).mul(wanted).sum()
-            grad = log_p.exp_().scatter_add_(1, index, -torch.ones_like(index, dtype=log_p.dtype))
-            grad_MV[part] = grad.mul_(wanted / count)
-        ctx.save_for_backward(grad_MV)
-        return total / count
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        (grad_MV,) = ctx.saved_tensors
-        return grad_MV * grad.to(grad_MV.dtype), None
-
-
 def _product(x: Tensor, linear: nn.Linear) -> Tensor:
     return F.linear(x, linear.weight.to(x.dtype))
+
+
+def _add(x: Tensor, y: Tensor) -> Tensor:
+    # On a CPU fp32 + bf16 takes 1.5 times as long as a conversion and a sum of equal types, to the same bits.
+    return y.float().add_(x) if _is_bf16_on_cpu(y) else x + y
+
+
+def _is_bf16_on_cpu(x: Tensor) -> bool:
+    return x.dtype == torch.bfloat16 and x.device.type == "cpu"

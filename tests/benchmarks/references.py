@@ -182,7 +182,10 @@ def trainer(subject, tick, *, bf16):
 
 
 def ceiling(subject, tick, *, dtype):
-    """Only the matrix products of a step, forward and backward: what no loop and no kernel can beat."""
+    """Only the matrix products of a step, forward and backward, attention without its mask.
+
+    No loop and no kernel that computes all of them can beat it; one may leave out scores that the mask hides.
+    """
     size = subject.size
     B, T, C, H = size.batch, size.seq_len, size.d_model, size.n_head
     shapes = [(C, 3 * C), (C, C), (C, 4 * C), (4 * C, C)] * size.n_layer + [(C, VOCAB)]
