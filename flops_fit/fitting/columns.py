@@ -22,13 +22,13 @@ class Columns:
     """C spent."""
     log_loss: FloatArray
     budget: IntArray
-    """Index into ``log_budgets``."""
+    """Index into ``budgets``."""
     group: IntArray
     """Runs of one group have correlated errors."""
     weight: FloatArray
     """How many runs a row stands for; 1 unless the table was condensed."""
-    log_budgets: FloatArray
-    """Distinct planned budgets, ascending, shape (m,)."""
+    budgets: FloatArray
+    """Distinct planned budgets as the table holds them, FLOPs, ascending, shape (m,)."""
     flops: FlopsFunction
 
     def __len__(self) -> int:
@@ -42,7 +42,12 @@ class Columns:
     @property
     def num_budgets(self) -> int:
         """How many distinct budgets."""
-        return len(self.log_budgets)
+        return len(self.budgets)
+
+    @property
+    def log_budgets(self) -> FloatArray:
+        """Log: ln of each budget, shape (m,)."""
+        return np.asarray(np.log(self.budgets))
 
     @property
     def is_clustered(self) -> bool:
@@ -81,7 +86,7 @@ def make_columns(runs: RunTable) -> Columns:
         budget=budget.astype(np.int64),
         group=group.astype(np.int64),
         weight=np.ones(len(runs)),
-        log_budgets=np.log(budgets),
+        budgets=budgets,
         flops=measure_flops_function(compute, num_params, num_tokens),
     )
 
@@ -98,7 +103,7 @@ def select_columns(columns: Columns, keep: NDArray[np.bool_]) -> Columns:
         budget=budget.astype(np.int64),
         group=columns.group[keep],
         weight=columns.weight[keep],
-        log_budgets=columns.log_budgets[kept],
+        budgets=columns.budgets[kept],
     )
 
 

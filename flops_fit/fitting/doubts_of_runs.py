@@ -11,12 +11,15 @@ from flops_fit.records import Finding, RunTable
 SIX_TOLERANCE = 0.05
 BUDGET_TOLERANCE = 0.05
 WIDE_RANGE = 4.0
+MIN_SPAN = 10**1.5
+"""Budgets that span less tell little of an exponent (research/science.md section 1b, item 3)."""
 SAME = 1e-3
 
 
 def doubts_of_runs(runs: RunTable, columns: Columns) -> Iterator[Finding]:
     """Yields findings about columns that are constant, repeated, unequal or counted by another rule."""
     yield from _constant_columns(columns)
+    yield from _span(columns)
     yield from _learning_rate(runs)
     yield from _epochs(runs)
     yield from _flops(runs, columns)
@@ -39,6 +42,17 @@ def _constant_columns(columns: Columns) -> Iterator[Finding]:
                 message=f"{name} is the same in all {len(columns)} runs, so its effect on the loss is unknown.",
                 advice="Train several sizes at several budgets: a law needs both N and D to vary.",
             )
+
+
+def _span(columns: Columns) -> Iterator[Finding]:
+    span = float(columns.budgets[-1] / columns.budgets[0])
+    if columns.num_budgets > 1 and span < MIN_SPAN:
+        yield Finding(
+            level="warning",
+            code="short_span",
+            message=f"The budgets span a factor of {span:.3g} only, so noise weighs heavily in the exponents.",
+            advice="Add budgets until they span 1.5 decades, a factor of 32.",
+        )
 
 
 def _learning_rate(runs: RunTable) -> Iterator[Finding]:

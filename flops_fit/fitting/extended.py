@@ -1,11 +1,8 @@
-"""A law that may bend: how much does the answer change when the Chinchilla form is only nearly right?
+"""How is a law that may bend fitted, many at a time?
 
-    L = E + (T1^(1/k) + T2^(1/k))^k,   ln T1 = u - alpha x + c1 x^2,   ln T2 = v - beta y + c2 y^2
-
-with x, y centred ln N, ln D; Chinchilla is k = 1, c1 = c2 = 0. The priors ln k ~ N(0, .25), c1, c2 ~
-N(0, .012), ln alpha, ln beta ~ N(ln .35, .5) hold the extra parameters to Chinchilla as far as noise lets them:
-maximum a posteriori by Levenberg-Marquardt on log loss, sigma re-estimated with effective degrees of freedom.
-Everything is batched over replicates, one row each.
+The priors on ln k, c1, c2, h1 and h2 hold `extended_form.py`'s law to Chinchilla as far as noise lets them, and
+ln alpha, ln beta ~ N(ln .35, .5): maximum a posteriori by Levenberg-Marquardt on log loss with Huber weights,
+sigma re-estimated with effective degrees of freedom. Everything is batched, one row for each set of runs or prior.
 
 Source: ours; research/science.md sections 2 and 3 hold the recipe and its calibration.
 """
@@ -15,19 +12,28 @@ from typing import NamedTuple
 
 import numpy as np
 
-from flops_fit.fitting.options import FitOptions
+from flops_fit.fitting.extended_form import (
+    LN_E,
+    NUM_PARAMETERS,
+    SHAPE_PARAMETERS,
+    U,
+    V,
+    extended_jacobian,
+    extended_log_loss,
+)
+from flops_fit.fitting.extended_prior import log_evidence
 from flops_fit.records import FloatArray
 
-NUM_PARAMETERS = 8
-LN_E, U, V, LN_ALPHA, LN_BETA, LN_K, C1, C2 = range(NUM_PARAMETERS)
-SHAPE_PARAMETERS = (LN_K, C1, C2)
 START_EXPONENTS = np.geomspace(0.15, 0.7, 5)
 # Noise below this, sd in log loss, is not believed: no form is right to 0.05 %.
 SIGMA_FLOOR = 5e-4
 HUBER_ROUNDS, SIGMA_ROUNDS = 6, 3
 LAST_ROUNDS = 30
 HUBER_SCALE = 1.5
-LONGEST_STEP = 0.7
+HUBER_CONSISTENCY = 1.168
+"""The weighted mean square of normal residuals understates what a Huber estimate's variance is made of by this
+factor: E psi^2 E w / (E psi')^2 over E psi z, at HUBER_SCALE (Huber 1981, section 7.6)."""
+LONGEST_STEP, SHORTEST_STEP = 0.7, 1e-10
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -35,11 +41,11 @@ class ExtendedFits:
     """Posterior modes, one row for each replicate."""
 
     parameters: FloatArray
-    """(ln E, u, v, ln alpha, ln beta, ln k, c1, c2), shape (R, 8)."""
+    """(ln E, u, v, ln alpha, ln beta, ln k, c1, c2, h1, h2), shape (R, 10)."""
     covariance: FloatArray
-    """Of the parameters, shape (R, 8, 8)."""
+    """Of the parameters, shape (R, 10, 10)."""
     covariance_shape_held: FloatArray
-    """The same with k, c1, c2 held at their values: zero in their rows and columns."""
+    """The same with k, c1, c2, h1, h2 held at their values: zero in their rows and columns."""
     sigma: FloatArray
     """Sd of log loss around the law, shape (R,)."""
     dof: FloatArray
@@ -51,6 +57,8 @@ class ExtendedFits:
     """Huber weight of each run, 1 inside 1.5 robust sd, shape (R, n)."""
     converged: FloatArray
     """1.0 where the last step was small, shape (R,)."""
+    log_evidence: FloatArray
+    """Log probability of the runs under the row's prior, up to a constant, shape (R,)."""
 
 
 class _Data(NamedTuple):
@@ -63,7 +71,7 @@ class _Data(NamedTuple):
 
 
 def fit_extended(
-    log_n: FloatArray, log_d: FloatArray, log_loss: FloatArray, weights: FloatArray, options: FitOptions
+    log_n: FloatArray, log_d: FloatArray, log_loss: FloatArray, weights: FloatArray, mean: FloatArray, prior: FloatArray
 ) -> ExtendedFits:
     """Fits every row.
 
@@ -72,33 +80,30 @@ def fit_extended(
         log_d: ln D, shape (R, n).
         log_loss: ln loss, shape (R, n).
         weights: Weight of each run; 0 leaves it out, shape (R, n).
-        options: The priors.
+        mean: Of the prior, shape (10,).
+        prior: Its precision, shape (R, 10, 10).
     """
-    total = weights.sum(1, keepdims=True)
-    centre_n = (weights * log_n).sum(1, keepdims=True) / total
-    centre_d = (weights * log_d).sum(1, keepdims=True) / total
+    total = weights.sum(1)
+    centre_n, centre_d = ((weights * c).sum(1) / total for c in (log_n, log_d))
     lowest = np.where(weights > 0, log_loss, np.inf).min(1)
     low, high = _bounds(lowest)
-    data = _Data(log_n - centre_n, log_d - centre_d, log_loss, weights, low, high)
-    mean, prior = _prior(options)
+    data = _Data(log_n - centre_n[:, None], log_d - centre_d[:, None], log_loss, weights, low, high)
     parameters = _start(data)
     robust = np.ones_like(weights)
     sigma = np.full(len(weights), 0.01)
     for _ in range(HUBER_ROUNDS):
         parameters, _ = _maximise(data, weights * robust, parameters, mean, prior, sigma, rounds=5)
         residual = log_loss - extended_log_loss(parameters, data.x, data.y)
-        sigma = np.maximum(_robust_sd(residual, weights), SIGMA_FLOOR)
+        _, dof = _freedom(data, weights * robust, parameters, prior, sigma)
+        sigma = np.maximum(_robust_sd(residual, weights) * np.sqrt(total / dof), SIGMA_FLOOR)
         robust = np.minimum(1.0, HUBER_SCALE * sigma[:, None] / np.maximum(np.abs(residual), 1e-300))
     w = weights * robust
     for last in (*[False] * (SIGMA_ROUNDS - 1), True):
         rounds = LAST_ROUNDS if last else 8
         parameters, step = _maximise(data, w, parameters, mean, prior, sigma, rounds=rounds)
-        residual = log_loss - extended_log_loss(parameters, data.x, data.y)
-        information = _information(data, w, parameters)
-        penalty = sigma[:, None, None] ** 2 * prior
-        edf = np.einsum("rii->r", np.linalg.solve(information + penalty, information))
-        dof = np.maximum(total[:, 0] - edf, 1.0)
-        sigma = np.maximum(np.sqrt((w * residual**2).sum(1) / dof), SIGMA_FLOOR)
+        misfit = (w * (log_loss - extended_log_loss(parameters, data.x, data.y)) ** 2).sum(1)
+        information, dof = _freedom(data, w, parameters, prior, sigma)
+        sigma = np.maximum(np.sqrt(HUBER_CONSISTENCY * misfit / dof), SIGMA_FLOOR)
     held = [i for i in range(NUM_PARAMETERS) if i not in SHAPE_PARAMETERS]
     return ExtendedFits(
         parameters=parameters,
@@ -106,80 +111,23 @@ def fit_extended(
         covariance_shape_held=_covariance(data, w, parameters, prior, sigma, held),
         sigma=sigma,
         dof=dof,
-        centre_n=centre_n[:, 0],
-        centre_d=centre_d[:, 0],
+        centre_n=centre_n,
+        centre_d=centre_d,
         robust_weights=robust,
         converged=(step < 1e-3).astype(np.float64),
+        log_evidence=log_evidence(misfit, total, sigma, parameters - mean, information, prior),
     )
 
 
-def extended_log_loss(parameters: FloatArray, x: FloatArray, y: FloatArray) -> FloatArray:
-    """Log: ln L of parameters (R, 8) at centred logs (R, m) or (m,), shape (R, m)."""
-    log_term, _, _ = _log_reducible(parameters, x, y)
-    return np.logaddexp(parameters[:, [LN_E]], log_term)
-
-
-def extended_jacobian(parameters: FloatArray, x: FloatArray, y: FloatArray) -> FloatArray:
-    """Jacobian d ln L / d parameters, shape (R, m, 8)."""
-    x, y = np.broadcast_arrays(*(np.atleast_2d(v) for v in (x, y)))
-    log_term, share, entropy = _log_reducible(parameters, x, y)
-    log_loss = np.logaddexp(parameters[:, [LN_E]], log_term)
-    reducible = np.exp(log_term - log_loss)
-    out = np.empty((*log_loss.shape, NUM_PARAMETERS))
-    first, second = reducible * share, reducible * (1 - share)
-    out[..., LN_E] = 1 - reducible
-    out[..., U], out[..., V] = first, second
-    out[..., LN_ALPHA] = -first * x * np.exp(parameters[:, [LN_ALPHA]])
-    out[..., LN_BETA] = -second * y * np.exp(parameters[:, [LN_BETA]])
-    out[..., LN_K] = reducible * entropy * np.exp(parameters[:, [LN_K]])
-    out[..., C1], out[..., C2] = first * x * x, second * y * y
-    return out
-
-
-def log_loss_slope(parameters: FloatArray, x: FloatArray, y: FloatArray, cost_slope: FloatArray) -> FloatArray:
-    """Slope d ln L / d ln N along one budget, where ln D falls by ``cost_slope`` per e-fold of N; (R, m)."""
-    log_term, share, _ = _log_reducible(parameters, x, y)
-    reducible = np.exp(log_term - np.logaddexp(parameters[:, [LN_E]], log_term))
-    down = -np.exp(parameters[:, [LN_ALPHA]]) + 2 * parameters[:, [C1]] * x
-    up = -np.exp(parameters[:, [LN_BETA]]) + 2 * parameters[:, [C2]] * y
-    return np.asarray(reducible * (share * down - (1 - share) * up * cost_slope))
-
-
-def _log_reducible(parameters: FloatArray, x: FloatArray, y: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Log: ln (L - E), the share of T1^(1/k) in the sum, and the entropy of the two shares."""
-    p = [parameters[:, [i]] for i in range(NUM_PARAMETERS)]
-    k = np.exp(p[LN_K])
-    first = (p[U] - np.exp(p[LN_ALPHA]) * x + p[C1] * x * x) / k
-    second = (p[V] - np.exp(p[LN_BETA]) * y + p[C2] * y * y) / k
-    total = np.logaddexp(first, second)
-    share = np.exp(first - total)
-    entropy = total - share * first - (1 - share) * second
-    return k * total, share, entropy
-
-
 def _bounds(lowest: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Bounds of the parameters, each (R, 8); ``lowest`` is the ln of each row's smallest loss."""
-    low = np.tile([0.0, -14.0, -14.0, np.log(0.03), np.log(0.03), -1.2, -0.2, -0.2], (len(lowest), 1))
-    high = np.tile([0.0, 6.0, 6.0, np.log(2.5), np.log(2.5), 1.2, 0.2, 0.2], (len(lowest), 1))
+    """Bounds of the parameters, each (R, 10); ``lowest`` is the ln of each row's smallest loss."""
+    low = np.tile([0.0, -14.0, -14.0, np.log(0.03), np.log(0.03), -1.2, -0.2, -0.2, -0.5, -0.5], (len(lowest), 1))
+    high = np.tile([0.0, 6.0, 6.0, np.log(2.5), np.log(2.5), 1.2, 0.2, 0.2, 0.5, 0.5], (len(lowest), 1))
     low[:, LN_E] = lowest + np.log(0.02)
     high[:, LN_E] = lowest + np.log(0.995)
     for bound in (low, high):
         bound[:, [U, V]] += lowest[:, None]
     return low, high
-
-
-def _prior(options: FitOptions) -> tuple[FloatArray, FloatArray]:
-    """Mean (8,) and precision (8, 8) of the prior; E, u and v have none."""
-    mean = np.zeros(NUM_PARAMETERS)
-    mean[[LN_ALPHA, LN_BETA]] = np.log(0.35)
-    precision = np.zeros((NUM_PARAMETERS, NUM_PARAMETERS))
-    precision[LN_ALPHA, LN_ALPHA] = precision[LN_BETA, LN_BETA] = options.exponent_prior_sd**-2
-    precision[LN_K, LN_K] = options.interaction_prior_sd**-2
-    precision[C1, C1] = precision[C2, C2] = options.curvature_prior_sd**-2
-    if options.slope_prior_sd is not None:
-        both = np.ix_([LN_ALPHA, LN_BETA], [LN_ALPHA, LN_BETA])
-        precision[both] += options.slope_prior_sd**-2 * np.array([[1.0, -1.0], [-1.0, 1.0]])
-    return mean, precision
 
 
 def _start(data: _Data) -> FloatArray:
@@ -202,7 +150,7 @@ def _start(data: _Data) -> FloatArray:
             better = sse < best
             best = np.where(better, sse, best)
             fixed = np.full((len(loss), 2), [np.log(alpha), np.log(beta)])
-            candidate = np.concatenate([np.log(terms), fixed, np.zeros((len(loss), 3))], axis=1)
+            candidate = np.concatenate([np.log(terms), fixed, np.zeros((len(loss), len(SHAPE_PARAMETERS)))], axis=1)
             chosen[better] = candidate[better]
     return np.clip(chosen, data.low, data.high)
 
@@ -239,6 +187,8 @@ def _maximise(
         parameters = np.where(better[:, None], trial, parameters)
         value = np.where(better, new, value)
         damping = np.where(better, damping * 0.2, damping * 10)
+        if size.max() < SHORTEST_STEP:
+            break
     return parameters, size
 
 
@@ -248,6 +198,15 @@ def _penalised(
     residual = data.log_loss - extended_log_loss(parameters, data.x, data.y)
     off = parameters - mean
     return np.asarray((weights * residual**2).sum(1) + np.einsum("ri,rij,rj->r", off, penalty, off))
+
+
+def _freedom(
+    data: _Data, weights: FloatArray, parameters: FloatArray, prior: FloatArray, sigma: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Information J' W J, (R, 10, 10), and the degrees of freedom that the runs have left, at least 1, (R,)."""
+    information = _information(data, weights, parameters)
+    used = np.einsum("rii->r", np.linalg.solve(information + sigma[:, None, None] ** 2 * prior, information))
+    return information, np.maximum(data.weights.sum(1) - used, 1.0)
 
 
 def _information(data: _Data, weights: FloatArray, parameters: FloatArray) -> FloatArray:

@@ -1,28 +1,23 @@
 """What does the extended law predict, and how much of its interval is noise and how much is form?
 
-The optimum is solved on the user's FLOPs; its standard error follows from the posterior covariance by the
-delta method and the implicit-function theorem, its interval from Student's t. The statistical part holds the
-shape (k, c1, c2) fixed; the form part is what freeing it adds.
+The answer is the mean over the priors of `extended_prior.py`, each with its share of the evidence, and its variance
+is theirs and the spread between them. The optimum is solved on the user's FLOPs; its standard error follows from
+the posterior covariance by the delta method and the implicit-function theorem, its interval from Student's t. The
+statistical part holds the shape (k, c1, c2, h1, h2) fixed; the form part is what freeing it adds.
 
 Runs far above their budget's best enter only where they agree with the others: the law is first fitted to runs
 within 10 % of their budget's best, and if it misses the far ones by more than noise explains they stay out.
-Where the form holds they sharpen the answer (the median width at 1000 times the top budget is .42 dex instead of
-.51 in the exact world); where short runs lose extra they spoil it (coverage of the loss .66 instead of .89).
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flops_fit.fitting.columns import Columns, near_optimum, select_columns
-from flops_fit.fitting.extended import (
-    ExtendedFits,
-    extended_jacobian,
-    extended_log_loss,
-    fit_extended,
-    log_loss_slope,
-)
+from flops_fit.fitting.extended import ExtendedFits, fit_extended
+from flops_fit.fitting.extended_form import extended_jacobian, extended_log_loss, log_loss_slope
+from flops_fit.fitting.extended_prior import shape_priors
 from flops_fit.fitting.flops_function import FlopsFunction
 from flops_fit.fitting.options import FitOptions
 from flops_fit.fitting.outcomes import LawFit, refused_law
@@ -33,9 +28,42 @@ from flops_fit.records import FloatArray, Interval
 MAX_MISFIT = 1.5
 """Noise alone gives 1; far runs that miss by more than this are not of the same law."""
 MIN_RUNS = 8
-"""The five Chinchilla parameters and something to estimate the noise with; priors hold the other three."""
+"""The five Chinchilla parameters and something to estimate the noise with; priors hold the others."""
 REACH = 12.0
 """The optimum is looked for this many e-folds of N around the middle of the runs."""
+MIN_SHARE = 1e-3
+"""Priors with less evidence than this say nothing."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Weighed:
+    """The extended law under every prior that the runs allow, and the share of each."""
+
+    fits: ExtendedFits
+    """One row for each prior."""
+    share: FloatArray
+    """Of the evidence, shape (R,), sums to 1."""
+
+    def average(self, rows: FloatArray) -> FloatArray:
+        """Mean over priors of rows (R, ...)."""
+        return np.asarray(np.tensordot(self.share, rows, axes=1))
+
+    def standard_errors(self, value: FloatArray, gradient: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Total, and with the shape held, standard error (m,) of values (R, m) with gradients (R, m, 10)."""
+        fits = self.fits
+        total, held = (
+            np.maximum(np.einsum("rmi,rij,rmj->rm", gradient, c, gradient), 0.0)
+            for c in (fits.covariance, fits.covariance_shape_held)
+        )
+        between = (value - self.average(value)) ** 2
+        both = self.average(total + between)
+        return np.sqrt(both), np.sqrt(np.minimum(self.average(held), both))
+
+    def log_loss(self, log_n: FloatArray, log_d: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Log: ln loss (R, m) and its gradient (R, m, 10) at sizes and tokens of shape (m,) or (R, m)."""
+        x, y = log_n - self.fits.centre_n[:, None], log_d - self.fits.centre_d[:, None]
+        parameters = self.fits.parameters
+        return extended_log_loss(parameters, x, y), extended_jacobian(parameters, x, y)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -43,39 +71,28 @@ class ExtendedMethod:
     """One fitted extended law."""
 
     law: LawFit
-    fits: ExtendedFits
-    """Of one row."""
+    weighed: Weighed
     columns: Columns
 
     def optimum(self, log_compute: FloatArray, level: float) -> tuple[Spread, Spread]:
         """Log: ln N_opt and ln loss there, at ln C of shape (m,)."""
         log_c = np.asarray(log_compute, dtype=np.float64)
-        flops = self.columns.flops
-        log_n = extended_optimum(self.fits, flops, log_c)[0]
-        log_d = flops.log_tokens(log_c, log_n)
-        sensitivity = _optimum_sensitivity(self.fits, flops, log_c, log_n)
-        return (
-            self._spread(log_n, sensitivity, level),
-            self._spread(self._log_loss(log_n, log_d), self._jacobian(log_n, log_d), level),
-        )
+        flops, fits = self.columns.flops, self.weighed.fits
+        log_n = extended_optimum(fits, flops, log_c)
+        sensitivity = _optimum_sensitivity(fits, flops, log_c, log_n)
+        expected = self.weighed.log_loss(log_n, flops.log_tokens(log_c, log_n))
+        return self._spread(log_n, sensitivity, level), self._spread(*expected, level)
 
     def log_loss_at(self, log_n: FloatArray, log_d: FloatArray, level: float) -> Spread | None:
         """Log: ln loss at any (N, D), shape (m,)."""
-        return self._spread(self._log_loss(log_n, log_d), self._jacobian(log_n, log_d), level)
-
-    def _log_loss(self, log_n: FloatArray, log_d: FloatArray) -> FloatArray:
-        x, y = log_n - self.fits.centre_n[0], log_d - self.fits.centre_d[0]
-        return np.asarray(extended_log_loss(self.fits.parameters, x, y)[0])
-
-    def _jacobian(self, log_n: FloatArray, log_d: FloatArray) -> FloatArray:
-        x, y = log_n - self.fits.centre_n[0], log_d - self.fits.centre_d[0]
-        return np.asarray(extended_jacobian(self.fits.parameters, x, y)[0])
+        return self._spread(*self.weighed.log_loss(log_n, log_d), level)
 
     def _spread(self, value: FloatArray, gradient: FloatArray, level: float) -> Spread:
-        total, statistical = _standard_errors(self.fits, gradient)
-        quantile = t_quantile(level, float(self.fits.dof[0]))
+        total, statistical = self.weighed.standard_errors(value, gradient)
+        quantile = t_quantile(level, float(self.weighed.average(self.weighed.fits.dof)))
         form = np.sqrt(np.maximum(total**2 - statistical**2, 0.0))
-        return Spread(value=value, down=quantile * statistical, up=quantile * statistical, form=quantile * form)
+        half = quantile * statistical
+        return Spread(value=self.weighed.average(value), down=half, up=half, form=quantile * form)
 
 
 def fit_extended_law(columns: Columns, options: FitOptions) -> ExtendedMethod | LawFit:
@@ -87,20 +104,29 @@ def fit_extended_law(columns: Columns, options: FitOptions) -> ExtendedMethod | 
             return refused_law(
                 "extended", f"{name} is the same in all runs: its term cannot be told from E.", len(columns)
             )
-    used, fits = columns, _fit(columns, options)
+    used, weighed = columns, weigh_priors(columns, options)
     near = near_optimum(columns, options.near_optimum)
     if not near.all() and near.sum() >= max(MIN_RUNS, len(columns) // 4):
         nearby = _weighted_by_compute(select_columns(columns, near), options)
-        local = _fit(nearby, options)
+        local = weigh_priors(nearby, options)
         if _misfit(local, columns, ~near) > MAX_MISFIT:
-            used, fits = nearby, local
-    fits = _inflated(fits, used)
-    return ExtendedMethod(law=_law(fits, used, options), fits=fits, columns=used)
+            used, weighed = nearby, local
+    weighed = _inflated(weighed, used)
+    return ExtendedMethod(law=_law(weighed, used, options), weighed=weighed, columns=used)
 
 
-def _fit(columns: Columns, options: FitOptions) -> ExtendedFits:
-    rows = (columns.log_n[None], columns.log_d[None], columns.log_loss[None], columns.weight[None])
-    return fit_extended(*rows, options)
+def weigh_priors(columns: Columns, options: FitOptions) -> Weighed:
+    """Fits the law under every prior and weighs them by their evidence."""
+    mean, prior, log_probability = shape_priors(options)
+    once = (columns.log_n, columns.log_d, columns.log_loss, columns.weight)
+    log_n, log_d, log_loss, weight = (np.broadcast_to(c, (len(prior), len(c))) for c in once)
+    fits = fit_extended(log_n, log_d, log_loss, weight, mean, prior)
+    log_share = fits.log_evidence + log_probability
+    share = np.exp(log_share - log_share.max())
+    share /= share.sum()
+    heard = np.flatnonzero(share >= MIN_SHARE)
+    kept = {f.name: getattr(fits, f.name)[heard] for f in fields(fits)}
+    return Weighed(fits=ExtendedFits(**kept), share=share[heard] / share[heard].sum())
 
 
 def _weighted_by_compute(columns: Columns, options: FitOptions) -> Columns:
@@ -110,12 +136,13 @@ def _weighted_by_compute(columns: Columns, options: FitOptions) -> Columns:
     return replace(columns, weight=weight * (columns.weight.sum() / weight.sum()))
 
 
-def _misfit(fits: ExtendedFits, columns: Columns, far: NDArray[np.bool_]) -> float:
+def _misfit(weighed: Weighed, columns: Columns, far: NDArray[np.bool_]) -> float:
     """Root mean square of the far runs' residuals in units of their prediction's standard error."""
-    x, y = columns.log_n[far] - fits.centre_n[0], columns.log_d[far] - fits.centre_d[0]
-    residual = columns.log_loss[far] - extended_log_loss(fits.parameters, x, y)[0]
-    total, _ = _standard_errors(fits, extended_jacobian(fits.parameters, x, y)[0])
-    return float(np.sqrt(np.mean(residual**2 / (total**2 + fits.sigma[0] ** 2))))
+    value, gradient = weighed.log_loss(columns.log_n[far], columns.log_d[far])
+    total, _ = weighed.standard_errors(value, gradient)
+    residual = columns.log_loss[far] - weighed.average(value)
+    noise = weighed.average(weighed.fits.sigma**2)
+    return float(np.sqrt(np.mean(residual**2 / (total**2 + noise))))
 
 
 def extended_optimum(fits: ExtendedFits, flops: FlopsFunction, log_compute: FloatArray) -> FloatArray:
@@ -150,51 +177,46 @@ def _slope_on_budget(fits: ExtendedFits, flops: FlopsFunction, log_c: FloatArray
 
 
 def _optimum_sensitivity(fits: ExtendedFits, flops: FlopsFunction, log_c: FloatArray, log_n: FloatArray) -> FloatArray:
-    """Sensitivity d ln N_opt / d parameters = -(d slope / d p) / (d slope / d ln N), shape (m, 8); one row of fits."""
+    """Sensitivity d ln N_opt / d parameters = -(d slope / d p) / (d slope / d ln N), shape (R, m, 10)."""
     step = 1e-4
 
     def slope(moved: ExtendedFits, at: FloatArray) -> FloatArray:
-        return np.asarray(_slope_on_budget(moved, flops, log_c, at[None])[0])
+        return _slope_on_budget(moved, flops, log_c, at)
 
     curvature = (slope(fits, log_n + step) - slope(fits, log_n - step)) / (2 * step)
-    out = np.empty((len(log_n), fits.parameters.shape[1]))
-    for i in range(out.shape[1]):
+    out = np.empty((*log_n.shape, fits.parameters.shape[1]))
+    for i in range(out.shape[-1]):
         shift = np.zeros_like(fits.parameters)
         shift[:, i] = step
         up, down = (replace(fits, parameters=fits.parameters + s * shift) for s in (1, -1))
-        out[:, i] = -(slope(up, log_n) - slope(down, log_n)) / (2 * step)
-    return out / np.maximum(curvature, 1e-9)[:, None]
+        out[..., i] = -(slope(up, log_n) - slope(down, log_n)) / (2 * step)
+    return out / np.maximum(curvature, 1e-9)[..., None]
 
 
-def _standard_errors(fits: ExtendedFits, gradient: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Total, and with the shape parameters held, standard error of numbers with this gradient (m, 8)."""
-    total, held = (
-        np.sqrt(np.maximum(np.einsum("mi,ij,mj->m", gradient, c[0], gradient), 0.0))
-        for c in (fits.covariance, fits.covariance_shape_held)
-    )
-    return total, np.minimum(held, total)
-
-
-def _inflated(fits: ExtendedFits, columns: Columns) -> ExtendedFits:
+def _inflated(weighed: Weighed, columns: Columns) -> Weighed:
     """Widens the covariance where runs share trunks: the design effect 1 + (runs per group - 1) rho."""
     if not columns.is_clustered:
-        return fits
-    x, y = columns.log_n - fits.centre_n[0], columns.log_d - fits.centre_d[0]
-    residual = columns.log_loss - extended_log_loss(fits.parameters, x, y)[0]
+        return weighed
+    residual = columns.log_loss - weighed.average(weighed.log_loss(columns.log_n, columns.log_d)[0])
     sizes = np.bincount(columns.group)
     mean_size = float((sizes**2).sum() / sizes.sum())
     effect = 1 + (mean_size - 1) * group_correlation(residual, columns.group)
-    return replace(
+    fits = weighed.fits
+    wider = replace(
         fits,
         covariance=fits.covariance * effect,
         covariance_shape_held=fits.covariance_shape_held * effect,
     )
+    return replace(weighed, fits=wider)
 
 
-def _law(fits: ExtendedFits, columns: Columns, options: FitOptions) -> LawFit:
-    p = fits.parameters[0]
-    sd = np.sqrt(np.diag(fits.covariance[0]))
-    quantile = t_quantile(options.level, float(fits.dof[0]))
+def _law(weighed: Weighed, columns: Columns, options: FitOptions) -> LawFit:
+    fits = weighed.fits
+    rows = fits.parameters
+    each = np.broadcast_to(np.eye(rows.shape[1]), (len(rows), *fits.covariance.shape[1:]))
+    p, (sd, _) = weighed.average(rows), weighed.standard_errors(rows, each)
+    dof, sigma = (float(weighed.average(column)) for column in (fits.dof, fits.sigma))
+    quantile = t_quantile(options.level, dof)
 
     def positive(log_value: float, log_sd: float) -> Interval:
         low, high = (float(np.exp(log_value + s * quantile * log_sd)) for s in (-1, 1))
@@ -207,20 +229,22 @@ def _law(fits: ExtendedFits, columns: Columns, options: FitOptions) -> LawFit:
     parameters = {"E": positive(p[0], sd[0]), "alpha": positive(p[3], sd[3]), "beta": positive(p[4], sd[4])}
     parameters |= {"log_A_at_centre": signed(p[1], sd[1]), "log_B_at_centre": signed(p[2], sd[2])}
     parameters |= {"k": positive(p[5], sd[5]), "c1": signed(p[6], sd[6]), "c2": signed(p[7], sd[7])}
+    parameters |= {"h1": signed(p[8], sd[8]), "h2": signed(p[9], sd[9])}
     parameters |= {
         "centre_N": positive(float(fits.centre_n[0]), 0.0),
         "centre_D": positive(float(fits.centre_d[0]), 0.0),
     }
     at = columns.log_c_middle + np.array([-0.5, 0.5])
-    log_n = extended_optimum(fits, columns.flops, at)[0]
+    log_n = extended_optimum(fits, columns.flops, at)
     sensitivity = _optimum_sensitivity(fits, columns.flops, at, log_n)
-    total, _ = _standard_errors(fits, (sensitivity[1] - sensitivity[0])[None])
-    a, a_sd = float(log_n[1] - log_n[0]), float(total[0])
-    cost_slope = float(columns.flops.slope(np.array(log_n.mean())))
+    rise, slope = log_n[:, 1:] - log_n[:, :1], sensitivity[:, 1:] - sensitivity[:, :1]
+    a, a_sd = float(weighed.average(rise)[0]), float(weighed.standard_errors(rise, slope)[0][0])
+    cost_slope = float(columns.flops.slope(np.array(weighed.average(log_n).mean())))
+    widths = "1 prior" if len(rows) == 1 else f"{len(rows)} priors weighed by evidence"
     return LawFit(
         name="extended",
-        outcome="converged" if fits.converged[0] else "not_converged",
-        reason=f"posterior mode; sd of log loss {fits.sigma[0]:.4f} on {fits.dof[0]:.1f} degrees of freedom",
+        outcome="converged" if fits.converged.all() else "not_converged",
+        reason=f"posterior mean over {widths}; sd of log loss {sigma:.4f} on {dof:.1f} degrees of freedom",
         parameters=parameters,
         a=signed(a, a_sd),
         b=signed(1 - a * cost_slope, a_sd * cost_slope),

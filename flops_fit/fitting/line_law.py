@@ -242,7 +242,7 @@ def _describe(
         d_opt = interval_of(_tokens(columns.flops, log_c, log_n), level)
         loss_opt = interval_of(loss, level)
     return IsoflopCurve(
-        compute_budget=float(np.exp(log_c)),
+        compute_budget=float(columns.budgets[cells.index]),
         num_params=np.exp(cells.log_n),
         loss=np.exp(cells.log_loss),
         in_window=window,

@@ -31,10 +31,12 @@ class FitOptions:
     """Laws fitted near the optimum weight a run by (C / mean C) to this power: the top says most of what follows."""
     size_window: float = 4.0
     """Approach 2's parabola takes sizes within this factor of the budget's best size."""
-    curvature_prior_sd: float = 0.012
-    """Extended law: sd of the prior on the curvature of ln T1, ln T2 in ln N, ln D."""
-    interaction_prior_sd: float = 0.25
-    """Extended law: sd of the prior on ln k, the interaction of the two terms."""
+    curvature_prior_sd: float | None = None
+    """Extended law: sd of the prior on the curvature of ln T1, ln T2 in ln N, ln D; None learns it from the runs."""
+    interaction_prior_sd: float | None = None
+    """Extended law: sd of the prior on ln k, the interaction of the two terms; None learns it from the runs."""
+    short_run_prior_sd: float | None = None
+    """Extended law: sd of the prior on h1, h2, what short runs lose extra; None learns it from the runs."""
     exponent_prior_sd: float = 0.5
     """Extended law: sd of the prior on ln alpha and ln beta around ln 0.35."""
     slope_prior_sd: float | None = None
@@ -63,10 +65,10 @@ class FitOptions:
         _check("form_floor", self.form_floor, self.form_floor >= 0, "0 or more")
         _check("loss_form_floor", self.loss_form_floor, self.loss_form_floor >= 0, "0 or more")
         _check("outlier_threshold", self.outlier_threshold, self.outlier_threshold > 0, "a positive number")
-        for name in ("curvature_prior_sd", "interaction_prior_sd", "exponent_prior_sd"):
-            _check(name, getattr(self, name), getattr(self, name) > 0, "a positive number")
-        if self.slope_prior_sd is not None:
-            _check("slope_prior_sd", self.slope_prior_sd, self.slope_prior_sd > 0, "a positive number, or null")
+        _check("exponent_prior_sd", self.exponent_prior_sd, self.exponent_prior_sd > 0, "a positive number")
+        for name in ("curvature_prior_sd", "interaction_prior_sd", "short_run_prior_sd", "slope_prior_sd"):
+            sd = getattr(self, name)
+            _check(name, sd, sd is None or sd > 0, "a positive number, or null")
         if self.law is not None:
             _check("law", self.law, self.law in LAW_NAMES, f"one of {', '.join(LAW_NAMES)}")
 

@@ -37,7 +37,7 @@ class LawFit:
     reason: str
     """What the optimiser or the validity checks said; for people."""
     parameters: Mapping[str, Interval]
-    """By name, natural units: E, A, B, alpha, beta for Chinchilla; k, c1, c2 more for the extended law."""
+    """By name, natural units: E, A, B, alpha, beta for Chinchilla; k, c1, c2, h1, h2 more for the extended law."""
     a: Interval | None
     """Exponent of N_opt ~ C^a at the middle of the fitted budgets."""
     b: Interval | None

@@ -15,6 +15,7 @@ import numpy as np
 
 from flops_fit.fitting.columns import Columns, near_optimum, select_columns
 from flops_fit.fitting.flops_function import FlopsFunction
+from flops_fit.fitting.line_law import PARABOLA_BIAS
 from flops_fit.fitting.methods import Methods, fit_methods
 from flops_fit.fitting.options import FitOptions
 from flops_fit.fitting.outcomes import IsoflopCurve
@@ -36,7 +37,8 @@ BOOTSTRAPS = 60
 class Observed:
     """What a budget's own curve says, to hold predictions against."""
 
-    log_c: float
+    compute: float
+    """The budget, FLOPs."""
     log_n: float
     log_n_sd: float
     log_loss: float
@@ -50,7 +52,8 @@ class Trial:
     hidden: int
     """How many top budgets its fit did not see."""
     law: str
-    log_c: float
+    compute: float
+    """FLOPs of the hidden budget or run."""
     reach: float
     """log10 of C over the largest budget that it saw."""
     n_error: float | None
@@ -70,9 +73,9 @@ def observed_minima(curves: tuple[IsoflopCurve, ...], level: float) -> dict[int,
             continue
         n, loss = curve.n_opt, curve.loss_opt
         found[index] = Observed(
-            log_c=float(np.log(curve.compute_budget)),
+            compute=curve.compute_budget,
             log_n=float(np.log(n.value)),
-            log_n_sd=float(np.log(n.high / n.low)) / half,
+            log_n_sd=float(np.hypot(np.log(n.high / n.low) / half, PARABOLA_BIAS)),
             log_loss=float(np.log(loss.value)),
             log_loss_sd=float(np.log(loss.high / loss.low)) / half,
         )
@@ -131,7 +134,7 @@ def _loss_trials(hidden: int, methods: Methods, columns: Columns, top: int, leve
             Trial(
                 hidden=hidden,
                 law=name,
-                log_c=float(log_c[i]),
+                compute=float(np.exp(log_c[i])),
                 reach=float(log_c[i] - methods.columns.log_c_top) / float(np.log(10)),
                 n_error=None,
                 n_sd=0.0,
@@ -150,7 +153,7 @@ def _optimum_trials(
     targets = [observed[i] for i in range(seen, top) if i in observed]
     if not targets:
         return ()
-    log_c = np.array([t.log_c for t in targets])
+    log_c = np.log([t.compute for t in targets])
     quantile = normal_quantile(level)
     trials = []
     for name, method in methods.fitted.items():
@@ -160,8 +163,8 @@ def _optimum_trials(
             Trial(
                 hidden=hidden,
                 law=name,
-                log_c=t.log_c,
-                reach=float((t.log_c - methods.columns.log_c_top) / np.log(10)),
+                compute=t.compute,
+                reach=float((log_c[i] - methods.columns.log_c_top) / np.log(10)),
                 n_error=float(n.value[i] - t.log_n),
                 n_sd=float(np.hypot(n_sd[i], t.log_n_sd)),
                 loss_error=float(loss.value[i] - t.log_loss),
@@ -187,4 +190,4 @@ def log_n_at_slope_half(observed: dict[int, Observed], seen: int, log_c: float) 
     known = [o for i, o in observed.items() if i < seen]
     if not known:
         return None
-    return float(np.mean([o.log_n - 0.5 * o.log_c for o in known]) + 0.5 * log_c)
+    return float(np.mean([o.log_n - 0.5 * np.log(o.compute) for o in known]) + 0.5 * log_c)

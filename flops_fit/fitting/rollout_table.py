@@ -80,7 +80,7 @@ def _row(trial: Trial, law: str, quantile: float, n_form: float, loss_form: floa
     distance = trial.reach + REACH_OFFSET
     return RolloutRow(
         hidden=trial.hidden,
-        compute_budget=float(np.exp(trial.log_c)),
+        compute_budget=trial.compute,
         law=law,
         log_n_opt_error=trial.n_error,
         log_loss_error=trial.loss_error,
@@ -98,14 +98,15 @@ def _baseline_rows(columns: Columns, observed: dict[int, Observed], num_budgets:
         if index not in observed:
             continue
         target = observed[index]
+        log_c = float(np.log(target.compute))
         guesses = {
-            "ratio20": log_n_at_ratio(columns.flops, target.log_c),
-            "slope_half": log_n_at_slope_half(observed, seen, target.log_c),
+            "ratio20": log_n_at_ratio(columns.flops, log_c),
+            "slope_half": log_n_at_slope_half(observed, seen, log_c),
         }
         rows += [
             RolloutRow(
                 hidden=depth,
-                compute_budget=float(np.exp(target.log_c)),
+                compute_budget=target.compute,
                 law=name,
                 log_n_opt_error=guess - target.log_n,
                 log_loss_error=None,

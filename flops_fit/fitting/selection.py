@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flops_fit.fitting.columns import Columns, keep_best_learning_rate, select_runs
-from flops_fit.fitting.extended import extended_log_loss, fit_extended
-from flops_fit.fitting.extended_law import MIN_RUNS
+from flops_fit.fitting.extended_law import MIN_RUNS, weigh_priors
 from flops_fit.fitting.options import FitOptions
 from flops_fit.fitting.resampling import robust_sd
 from flops_fit.records import FloatArray, RunTable
@@ -61,9 +60,9 @@ def find_outliers(columns: Columns, options: FitOptions) -> NDArray[np.bool_]:
     none = np.zeros(count, dtype=bool)
     if count < MIN_RUNS + 2 or np.ptp(columns.log_n) < 1e-3 or np.ptp(columns.log_d) < 1e-3:
         return none
-    fits = fit_extended(columns.log_n[None], columns.log_d[None], columns.log_loss[None], columns.weight[None], options)
-    x, y = columns.log_n - fits.centre_n[0], columns.log_d - fits.centre_d[0]
-    residual = columns.log_loss - extended_log_loss(fits.parameters, x, y)[0]
+    weighed = weigh_priors(columns, options)
+    x, y = (c - np.mean(c) for c in (columns.log_n, columns.log_d))
+    residual = columns.log_loss - weighed.average(weighed.log_loss(columns.log_n, columns.log_d)[0])
     limit = max(options.outlier_threshold * robust_sd(residual), MIN_DEVIATION)
     suspects = np.flatnonzero(np.abs(residual) > limit)
     marked = none.copy()

@@ -13,7 +13,7 @@ REPLICATES = 40
 @pytest.mark.parametrize("noise", [0.002, 0.005, 0.01])
 @pytest.mark.parametrize("world", WORLDS)
 def test_the_default_interval_covers_in_every_world(world, noise):
-    # tests/benchmarks/fitting.py measures .82 to .99 with 120 sweeps. 40 sweeps of a true coverage of .85 show at
+    # tests/benchmarks/fitting.py measures .81 to 1.00 with 200 sweeps. 40 sweeps of a true coverage of .85 show at
     # least .73 in 97.5 % of cases (.80 of the loss: .68); the test has three targets and twelve cells.
     cells = [coverage_of_one(world, noise, seed) for seed in range(REPLICATES)]
     assert np.mean([c["n"] for c in cells], axis=0).min() >= 0.73
@@ -21,9 +21,8 @@ def test_the_default_interval_covers_in_every_world(world, noise):
 
 
 @pytest.mark.slow
-def test_honesty_costs_a_few_times_the_laplace_width():
-    cells = [coverage_of_one("exact", 0.005, seed) for seed in range(REPLICATES)]
+@pytest.mark.parametrize("noise", [0.002, 0.005, 0.01])
+def test_honesty_costs_at_most_four_times_the_laplace_width(noise):
+    cells = [coverage_of_one("exact", noise, seed) for seed in range(REPLICATES)]
     width, laplace = (np.median([c[key] for c in cells], axis=0) for key in ("width", "laplace"))
-    # Measured with 120 sweeps: 2.4, 3.5 and 4.5 times at 10, 100 and 1000 times the largest budget. The last misses
-    # the 4 that was asked for: the curvature prior's share does not shrink with the noise.
-    assert np.all(width <= np.array([3.0, 4.0, 5.0]) * laplace)
+    assert np.all(width <= 4.0 * laplace)

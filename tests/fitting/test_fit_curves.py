@@ -5,7 +5,7 @@ import pytest
 from scipy.interpolate import Akima1DInterpolator
 from tables_of_runs import PORIAN, isoflop_table, make_table, read_published
 
-from flops_fit.fitting import ChinchillaLaw, FitOptions
+from flops_fit.fitting import ChinchillaLaw, FitOptions, fit
 from flops_fit.fitting.columns import lower_hull, make_columns
 from flops_fit.fitting.envelope import fit_envelope
 from flops_fit.fitting.isoflop import akima_minimum, curve_cells, fit_parabola, parabola_doubt
@@ -87,3 +87,10 @@ def test_the_envelope_is_recovered_from_exact_minima():
     found = fit_envelope(log_c, loss[None]).log_loss(np.array([ahead]))[0, 0]
     # The exponent is taken from a grid 5 % apart.
     assert np.exp(found) == pytest.approx(1.7 + 1e3 * np.exp(-0.16 * ahead), rel=0.01)
+
+
+def test_a_curve_bears_its_planned_budget_to_the_last_digit():
+    budgets = [1.6e10, 3e10, 7.1e10, 1.1e11]
+    laws = fit(isoflop_table(HOFFMANN, budgets, 7, noise=0.001), options=FitOptions(num_bootstraps=20))
+    assert [c.compute_budget for c in laws.isoflop_curves] == budgets
+    assert {r.compute_budget for r in laws.rollouts} <= set(budgets)

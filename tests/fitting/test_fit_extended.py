@@ -4,23 +4,26 @@ import csv
 
 import numpy as np
 import pytest
+from scipy.stats import multivariate_normal
 from tables_of_runs import DATA, isoflop_table, make_table, read_published
 
 from flops_fit.fitting import ChinchillaLaw, FitOptions, fit
 from flops_fit.fitting.columns import make_columns
-from flops_fit.fitting.extended import extended_jacobian, extended_log_loss, fit_extended, log_loss_slope
-from flops_fit.fitting.extended_law import extended_optimum, fit_extended_law
+from flops_fit.fitting.extended import fit_extended
+from flops_fit.fitting.extended_form import NUM_PARAMETERS, extended_jacobian, extended_log_loss, log_loss_slope
+from flops_fit.fitting.extended_law import extended_optimum, fit_extended_law, weigh_priors
+from flops_fit.fitting.extended_prior import log_evidence, shape_priors
 from flops_fit.fitting.simulation import adaptive_sweep, draw_world
 
-PARAMETERS = np.array([[0.4, -0.3, -0.5, -1.1, -1.2, -0.2, 0.01, -0.008]])
+PARAMETERS = np.array([[0.4, -0.3, -0.5, -1.1, -1.2, -0.2, 0.01, -0.008, 0.02, 0.03]])
 HOFFMANN = ChinchillaLaw(E=1.69, A=406.4, B=410.7, alpha=0.34, beta=0.28)
 
 
 def test_the_jacobian_is_that_of_the_law():
     x, y = np.linspace(-2, 3, 7), np.linspace(2, -3, 7)
     exact = extended_jacobian(PARAMETERS, x, y)[0]
-    for i in range(8):
-        shift = np.zeros((1, 8))
+    for i in range(NUM_PARAMETERS):
+        shift = np.zeros((1, NUM_PARAMETERS))
         shift[0, i] = 1e-6
         up, down = (extended_log_loss(PARAMETERS + s * shift, x, y)[0] for s in (1, -1))
         assert exact[:, i] == pytest.approx((up - down) / 2e-6, abs=1e-8)
@@ -35,24 +38,74 @@ def test_the_slope_along_a_budget_is_that_of_the_law():
 
 def test_the_optimum_is_the_least_loss_on_a_grid():
     columns = make_columns(isoflop_table(HOFFMANN, np.geomspace(1e18, 3e20, 5), 7, noise=0.005))
-    method = fit_extended_law(columns, FitOptions())
+    method = fit_extended_law(
+        columns, FitOptions(curvature_prior_sd=0.01, interaction_prior_sd=0.2, short_run_prior_sd=0.01)
+    )
     log_c = np.log(1e22)
     fine = np.linspace(18, 28, 200_001)
     loss = method.log_loss_at(fine, log_c - np.log(6) - fine, 0.9).value
-    found = extended_optimum(method.fits, columns.flops, np.array([log_c]))[0, 0]
+    found = extended_optimum(method.weighed.fits, columns.flops, np.array([log_c]))[0, 0]
     # The valley is flat to second order, so a grid's argmin is known to the square root of rounding.
     assert found == pytest.approx(fine[np.argmin(loss)], abs=1e-3)
 
 
+def simulated_columns(world, noise, seed):
+    rng = np.random.default_rng(seed)
+    return make_columns(adaptive_sweep(draw_world(world, rng), noise, rng))
+
+
 def test_rows_of_a_batch_are_fitted_as_if_alone():
-    rng = np.random.default_rng(0)
-    tables = [make_columns(adaptive_sweep(draw_world("exact", rng), 0.005, rng)) for _ in range(4)]
+    tables = [simulated_columns("exact", 0.005, seed) for seed in range(4)]
     rows = [np.stack([getattr(t, name) for t in tables]) for name in ("log_n", "log_d", "log_loss", "weight")]
-    together = fit_extended(*rows, FitOptions())
+    mean, precision, _ = shape_priors(FitOptions())
+    together = fit_extended(*rows, mean, precision[:4])
     for i in range(4):
-        alone = fit_extended(*(r[[i]] for r in rows), FitOptions())
+        alone = fit_extended(*(r[[i]] for r in rows), mean, precision[[i]])
         assert together.parameters[i] == pytest.approx(alone.parameters[0], abs=1e-8)
         assert together.sigma[i] == pytest.approx(alone.sigma[0], rel=1e-8)
+
+
+def test_the_noise_level_is_found_without_bias():
+    noise = 0.005
+    found = [weigh_priors(simulated_columns("exact", noise, seed), FitOptions()) for seed in range(60)]
+    variance = np.mean([w.average(w.fits.sigma**2) for w in found])
+    # 60 sweeps with 30 degrees of freedom each: the mean variance is known to 3 %.
+    assert np.sqrt(variance) == pytest.approx(noise, rel=0.05)
+
+
+def test_the_evidence_of_a_linear_model_is_its_marginal_density():
+    rng = np.random.default_rng(0)
+    jacobian, sigma, sds = rng.standard_normal((12, 3)), 0.3, np.array([[0.5, 1.0, 2.0], [1.0, 0.1, 0.3]])
+    seen = rng.standard_normal(12)
+    prior = np.stack([np.diag(sd**-2) for sd in sds])
+    information = jacobian.T @ jacobian
+    mode = np.linalg.solve(information + sigma**2 * prior, jacobian.T @ seen)
+    misfit = ((seen - mode @ jacobian.T) ** 2).sum(1)
+    two = np.full(2, 1.0)
+    found = log_evidence(misfit, 12 * two, sigma * two, mode, np.stack([information] * 2), prior)
+    exact = [
+        multivariate_normal(cov=sigma**2 * np.eye(12) + jacobian @ np.diag(sd**2) @ jacobian.T).logpdf(seen)
+        for sd in sds
+    ]
+    assert found[1] - found[0] == pytest.approx(exact[1] - exact[0], rel=1e-9)
+
+
+@pytest.mark.parametrize(("world", "bends"), [("exact", False), ("curved", True)])
+def test_how_far_the_law_may_bend_is_learned_from_the_runs(world, bends):
+    # Median over sweeps of the posterior sd of c2 before any run was seen, each prior with its share.
+    _, precision, log_probability = shape_priors(FitOptions())
+    allowed = 1 / np.sqrt(precision[:, 7, 7])
+    before = np.exp(log_probability) @ (allowed > 0.01)
+    after = []
+    for seed in range(12):
+        columns = simulated_columns(world, 0.002, seed)
+        rows = [
+            np.broadcast_to(getattr(columns, k), (len(allowed), len(columns)))
+            for k in ("log_n", "log_d", "log_loss", "weight")
+        ]
+        share = np.exp(fit_extended(*rows, np.zeros(10), precision).log_evidence + log_probability)
+        after.append((share / share.sum()) @ (allowed > 0.01))
+    assert (np.median(after) > before) == bends
 
 
 def test_a_slope_prior_pulls_the_exponents_together():

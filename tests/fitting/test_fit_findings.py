@@ -131,3 +131,9 @@ def test_no_rollouts_with_three_budgets_and_a_floor_instead():
     assert laws.choice.n_form_sd == pytest.approx(0.07 * np.log(10))
     part = laws.predict(1e20).num_params_estimate.form_interval
     assert part[1] / part[0] > 1.2
+
+
+@pytest.mark.parametrize(("top", "told"), [(2e19, True), (4e19, False)])
+def test_budgets_over_less_than_a_decade_and_a_half(top, told):
+    table = isoflop_table(HOFFMANN, np.geomspace(1e18, top, 5), 7, noise=0.002)
+    assert ("short_span" in findings(table)) == told

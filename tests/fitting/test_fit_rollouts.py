@@ -21,11 +21,11 @@ def published_sweeps():
     yield from (gemstones(condition) for condition in GEMSTONES)
 
 
-def trial(n_error, n_sd, loss_error=0.0, log_c=50.0):
+def trial(n_error, n_sd, loss_error=0.0, compute=1e20):
     return Trial(
         hidden=1,
         law="extended",
-        log_c=log_c,
+        compute=compute,
         reach=0.7,
         n_error=n_error,
         n_sd=n_sd,
@@ -76,13 +76,13 @@ def test_roll_outs_can_be_turned_off():
 
 
 def test_errors_as_large_as_their_standard_errors_widen_nothing():
-    n, loss, count = form_uncertainty([trial(0.1, 0.1), trial(-0.1, 0.1, log_c=51.0)], FAST)
+    n, loss, count = form_uncertainty([trial(0.1, 0.1), trial(-0.1, 0.1, compute=1e21)], FAST)
     assert (n, loss, count) == (0.0, 0.0, 2)
 
 
 def test_surprising_errors_widen_by_what_they_exceed():
     # Excess sqrt(.5^2 - .1^2) over a distance of 1; Student's t with 2 budgets (counted as 3 dof).
-    n, _, _ = form_uncertainty([trial(0.5, 0.1), trial(0.5, 0.1, log_c=51.0)], FAST)
+    n, _, _ = form_uncertainty([trial(0.5, 0.1), trial(0.5, 0.1, compute=1e21)], FAST)
     assert n == pytest.approx(np.sqrt(0.24) * 2.353 / 1.645, rel=0.02)
 
 
