@@ -7,13 +7,14 @@ from flops_fit.records import Finding, FloatArray
 
 # Digitised or measured budgets scatter by some percent; planned ones are at least this far apart.
 BUDGET_WIDTH = 0.15
-EXACT = 0.002
+EXACT, APART = 0.002, 0.02
 
 
 def assign_budgets(compute: FloatArray) -> tuple[FloatArray, list[Finding]]:
     """Finds the IsoFLOP budgets of runs that do not state them: the one rule for what a budget is.
 
-    Where at least half of the runs share their C with two others (to 0.2 %), the values are taken as planned.
+    Where at least half of the runs share their C with two others (to 0.2 %), and such values stand apart, they are
+    taken as planned.
     Otherwise C scatter around their budgets: runs are split at the widest gaps until each budget spans at most 15 %.
 
     Args:
@@ -25,8 +26,12 @@ def assign_budgets(compute: FloatArray) -> tuple[FloatArray, list[Finding]]:
     order = np.argsort(compute, kind="stable")
     logs = np.log(compute[order])
     exact = _label(logs, np.log1p(EXACT))
-    sizes = np.bincount(exact)[exact]
-    planned = bool(np.mean(sizes >= 3) >= 0.5)
+    sizes = np.bincount(exact)
+    shared = np.flatnonzero(sizes >= 3)
+    # Among very many runs of any C, some always share it.
+    between = np.diff(logs[np.searchsorted(exact, shared)])
+    apart = len(between) == 0 or float(np.median(between)) > np.log1p(APART)
+    planned = bool(sizes[shared].sum() >= 0.5 * len(logs)) and apart
     labels = exact if planned else _label(logs, np.log1p(BUDGET_WIDTH))
     starts = np.flatnonzero(np.diff(labels, prepend=-1))
     means = np.exp(np.add.reduceat(logs, starts) / np.bincount(labels))

@@ -3,7 +3,6 @@
 import logging
 import subprocess
 import sys
-import time
 
 import pytest
 import torch
@@ -212,7 +211,8 @@ def test_a_model_that_raises_says_what_it_raised():
 
 
 @pytest.mark.slow
-def test_llama_405b_is_counted_within_a_minute_and_a_gigabyte():
+def test_llama_405b_is_counted_exactly_within_a_gigabyte():
+    # It takes about 13 s; a machine may be slow, so that is no part of the test.
     code = """
 import resource, sys
 sys.path[:0] = ["tests"]
@@ -223,11 +223,9 @@ shape = dict(vocab_size=128256, hidden_size=16384, intermediate_size=53248, num_
 counted = measure_flops_per_token(lambda: llama(**shape), hugging_face(8192), own_loss)
 print(counted.dense, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, counted.method)
 """
-    started = time.perf_counter()
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     dense, gigabytes, method = done.stdout.split()
     weights = 126 * (2 * 16384**2 + 2 * 16384 * 1024 + 3 * 16384 * 53248) + 128256 * 16384
     assert method == "fake"
     assert float(dense) == pytest.approx(6 * weights + 12 * 126 * 8192 * 16384, rel=1e-3)
     assert float(gigabytes) < 1
-    assert time.perf_counter() - started < 60

@@ -235,6 +235,14 @@ def test_budgets_that_scatter_by_some_percent_are_found_again():
     assert [f.code for f in findings] == ["budgets_grouped"]
 
 
+def test_very_many_runs_of_any_c_are_no_planned_budgets():
+    # 20,000 runs over 10 decades: hundreds share their C to 0.2 %, yet nobody planned 10,000 budgets.
+    compute = np.exp(np.random.default_rng(0).uniform(np.log(1e14), np.log(1e24), 20_000))
+    budget, findings = assign_budgets(compute)
+    assert len(np.unique(budget)) < 400
+    assert [f.code for f in findings] == ["budgets_grouped"]
+
+
 @needs_data
 def test_the_digitised_isoflops_of_chinchilla_are_found():
     runs = read_runs(DATA / "chinchilla_epoch.csv")

@@ -19,6 +19,8 @@ from flops_fit.records import FloatArray, RunTable
 
 MAX_ROWS = 4000
 """More rows than this are condensed: 1000 resamples of them fill 32 MB."""
+MAX_BUDGETS = 100
+"""Where rows are condensed and there are more budgets than this, neighbouring ones are merged."""
 MAX_EPOCHS = 4.0
 FINISHED = 0.98
 """Share of its schedule that a run must have completed."""
@@ -79,6 +81,8 @@ def condense(columns: Columns) -> Columns:
     """Averages log loss over cells of budget, N and D where there are more rows than a bootstrap can take."""
     if len(columns) <= MAX_ROWS:
         return columns
+    if columns.num_budgets > MAX_BUDGETS:
+        columns = _merge_budgets(columns)
     cells = max(8, int(np.sqrt(MAX_ROWS / columns.num_budgets)))
     for resolution in (1e-6, None):
         keys = [columns.budget, *(_cell(c, resolution, cells) for c in (columns.log_n, columns.log_d))]
@@ -102,6 +106,15 @@ def condense(columns: Columns) -> Columns:
         group=columns.group[first],
         weight=weight,
     )
+
+
+def _merge_budgets(columns: Columns) -> Columns:
+    """Merges the budgets of each of MAX_BUDGETS equal steps of ln C into their geometric mean."""
+    log_budgets = columns.log_budgets
+    step = _cell(log_budgets, None, MAX_BUDGETS - 1)
+    _, merged = np.unique(step, return_inverse=True)
+    mean = np.bincount(merged, log_budgets) / np.bincount(merged)
+    return replace(columns, budget=merged[columns.budget].astype(np.int64), budgets=np.exp(mean))
 
 
 def _cell(column: FloatArray, resolution: float | None, cells: int) -> NDArray[np.int64]:

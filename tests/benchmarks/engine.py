@@ -45,16 +45,16 @@ def engine(subject, tick, *, precision, reference=False):
     """This library's loop on the same model, or on its reference GPT."""
 
     class Ticking:
-        """Hands over the turn where the loop asks for the next step's samples."""
+        """Hands over the turn where the loop asks for the next step's samples, in however many micro-batches."""
 
         tokens_per_sample, num_samples, fingerprint = subject.size.seq_len, 512, subject.name
-        probing, started = True, False
+        probing, seen = True, 0
 
         def batch(self, ids):
             if not self.probing:
-                if self.started:
+                if self.seen and self.seen % subject.size.batch == 0:
                     tick()
-                self.started = True
+                self.seen += len(ids)
             index = torch.from_numpy(ids)
             return subject.data[0][index], subject.data[1][index]
 
