@@ -99,6 +99,7 @@ GOALS = (
     ("engine bf16", "plain bf16", {"1M": 0.95, "4M": 0.95}),
     ("engine fp32", "accelerate fp32", {"micro": 1 / 0.65}),
     ("engine auto", "plain fp32", {"0.1M": 0.95, "1M": 1.4, "4M": 1.8}),
+    ("engine auto", "plain bf16", {"0.1M": 0.95}),
     ("engine auto", "trainer bf16", {"1M": 1.2, "4M": 1.2}),
     ("reference auto", "plain fp32", {"1M": 2.0, "4M": 2.4, "15M": 2.8}),
     ("reference auto", "trainer bf16", {"1M": 1.5, "4M": 1.5}),

@@ -113,3 +113,48 @@ def test_a_world_that_accelerate_does_not_see_is_refused():
     assert done.returncode != 0
     assert "WORLD_SIZE=2" in done.stderr
     assert "trained" not in done.stdout
+
+
+SWEEP_CHILD = """
+import sys
+from pathlib import Path
+sys.path[:0] = [{tests!r}]
+from support import ChainData, TinyLM, make_experiment, sequence_loss
+from flops_fit.data import as_source
+from flops_fit.launching import open_world
+from flops_fit.records import SweepPlan
+from flops_fit.store import create_store, open_store
+from flops_fit.tasks import make_task
+from flops_fit.training import TrainSettings, train_sweep
+
+task = make_task(TinyLM, "width", train_data=as_source(ChainData()), eval_data=as_source(ChainData(64, seed=1)),
+                 loss_fn=sequence_loss)
+runs = tuple(make_experiment(experiment_id="run-%d" % n, num_tokens=n) for n in (6400, 3200, 12800))
+plan = SweepPlan(experiments=runs, rejected=(), model_cls_name="TinyLM", size_param="width", compute_budgets=(1e6,))
+with open_world() as world:
+    for shared in (True, False):
+        folder = Path(sys.argv[1]) / str(shared)
+        if world.is_main:
+            create_store(folder, plan)
+        world.agree(None)
+        store = open_store(folder)
+        train_sweep(task, runs, store, world=world, settings=TrainSettings(precision="fp32", share_trunks=shared))
+        world.agree(None)
+        if world.is_main:
+            found = sorted(store.results(), key=lambda r: r.experiment.num_tokens)
+            print("SWEEP", *(v for r in found for v in (r.loss, r.environment["steps_from_trunk"])))
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_give_a_branch_the_loss_of_the_run_alone(tmp_path):
+    script = tmp_path / "child.py"
+    script.write_text(SWEEP_CHILD.format(tests=str(REPO / "tests")))
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", script, tmp_path / "sweeps"]
+    done = subprocess.run(command, capture_output=True, text=True, env=ENV, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    shared, alone = (x.split()[1:] for x in done.stdout.splitlines() if x.startswith("SWEEP"))
+    assert [float(v) for v in shared[::2]] == [float(v) for v in alone[::2]]
+    # Two of the three runs began on another's steps.
+    assert sum(int(v) > 0 for v in shared[1::2]) == 2
+    assert not any(int(v) for v in alone[1::2])
