@@ -86,7 +86,7 @@ def fit_extended(
     total = weights.sum(1)
     centre_n, centre_d = ((weights * c).sum(1) / total for c in (log_n, log_d))
     lowest = np.where(weights > 0, log_loss, np.inf).min(1)
-    low, high = _bounds(lowest)
+    low, high = extended_bounds(lowest)
     data = _Data(log_n - centre_n[:, None], log_d - centre_d[:, None], log_loss, weights, low, high)
     parameters = _start(data)
     robust = np.ones_like(weights)
@@ -119,7 +119,7 @@ def fit_extended(
     )
 
 
-def _bounds(lowest: FloatArray) -> tuple[FloatArray, FloatArray]:
+def extended_bounds(lowest: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Bounds of the parameters, each (R, 10); ``lowest`` is the ln of each row's smallest loss."""
     low = np.tile([0.0, -14.0, -14.0, np.log(0.03), np.log(0.03), -1.2, -0.2, -0.2, -0.5, -0.5], (len(lowest), 1))
     high = np.tile([0.0, 6.0, 6.0, np.log(2.5), np.log(2.5), 1.2, 0.2, 0.2, 0.5, 0.5], (len(lowest), 1))

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flops_fit.fitting.columns import Columns, near_optimum, select_columns
-from flops_fit.fitting.extended import ExtendedFits, fit_extended
+from flops_fit.fitting.extended import ExtendedFits, extended_bounds, fit_extended
 from flops_fit.fitting.extended_form import extended_jacobian, extended_log_loss, log_loss_slope
 from flops_fit.fitting.extended_prior import shape_priors
 from flops_fit.fitting.flops_function import FlopsFunction
@@ -33,6 +33,7 @@ REACH = 12.0
 """The optimum is looked for this many e-folds of N around the middle of the runs."""
 MIN_SHARE = 1e-3
 """Priors with less evidence than this say nothing."""
+NAMES = ("E", "log_A_at_centre", "log_B_at_centre", "alpha", "beta", "k", "c1", "c2", "h1", "h2")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -241,13 +242,23 @@ def _law(weighed: Weighed, columns: Columns, options: FitOptions) -> LawFit:
     a, a_sd = float(weighed.average(rise)[0]), float(weighed.standard_errors(rise, slope)[0][0])
     cost_slope = float(columns.flops.slope(np.array(weighed.average(log_n).mean())))
     widths = "1 prior" if len(rows) == 1 else f"{len(rows)} priors weighed by evidence"
+    reason = f"posterior mean over {widths}; sd of log loss {sigma:.4f} on {dof:.1f} degrees of freedom"
+    held = _at_bounds(weighed, columns)
     return LawFit(
         name="extended",
-        outcome="converged" if fits.converged.all() else "not_converged",
-        reason=f"posterior mean over {widths}; sd of log loss {sigma:.4f} on {dof:.1f} degrees of freedom",
+        outcome="at_bound" if held else "converged" if weighed.average(fits.converged) > 0.9 else "not_converged",
+        reason=f"at the bound of its range: {', '.join(held)}; {reason}" if held else reason,
         parameters=parameters,
         a=signed(a, a_sd),
         b=signed(1 - a * cost_slope, a_sd * cost_slope),
         num_runs=len(columns),
         objective=None,
     )
+
+
+def _at_bounds(weighed: Weighed, columns: Columns) -> list[str]:
+    """Names the parameters that most of the evidence holds at the end of their range."""
+    rows = weighed.fits.parameters
+    low, high = extended_bounds(np.full(len(rows), columns.log_loss.min()))
+    share = weighed.average(((rows <= low + 1e-9) | (rows >= high - 1e-9)).astype(np.float64))
+    return [name for name, held in zip(NAMES, share, strict=True) if held > 0.5]

@@ -137,3 +137,13 @@ def test_no_rollouts_with_three_budgets_and_a_floor_instead():
 def test_budgets_over_less_than_a_decade_and_a_half(top, told):
     table = isoflop_table(HOFFMANN, np.geomspace(1e18, top, 5), 7, noise=0.002)
     assert ("short_span" in findings(table)) == told
+
+
+def test_an_asymptote_at_its_bound_is_told_of_the_recommended_law():
+    # Losses that fall as a pure power law: no E is low enough.
+    pure = ChinchillaLaw(E=1e-9, A=50.0, B=50.0, alpha=0.2, beta=0.2)
+    straight = {"interaction_prior_sd": 0.01, "curvature_prior_sd": 1e-4, "short_run_prior_sd": 1e-4}
+    table = isoflop_table(pure, BUDGETS, 7, noise=0.0005)
+    found = findings(table, law="extended", **straight)["parameter_at_bound"]
+    assert found.level == "warning"
+    assert "extended: at the bound of its range: E" in found.message
