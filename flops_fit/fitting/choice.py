@@ -1,7 +1,7 @@
 """Which law to use, and how much wider than its own interval must the answer be?
 
 The default is the extended law on the runs that one smooth law can hold, with runs near the optimum weighted by
-C^0.25 where far runs disagree (`extended_law.py`). Roll-outs decided it, with one budget hidden, on 11 published
+C^0.25 where far runs disagree (`extended/law.py`). Roll-outs decided it, with one budget hidden, on 11 published
 sweeps (Porian et al.'s seven RefinedWeb experiments, Chinchilla, three of Gemstones), |ln N_opt| error median and
 worst, and how often the law's own 90 % interval held the observed N_opt (the loss: .64, .91 once widened):
 
@@ -24,7 +24,7 @@ In the simulated worlds of `simulation.py` (4 worlds x 3 noises, targets 10, 100
 200 sweeps each) the default's 90 % interval holds N_opt in 86 to 100 % of sweeps, but for short runs at noise .005
 (.81, .84, .89; on 200 other sweeps .89, .90, .91), and the loss in 85 to 99 %. In the exact world it is 1.6 to 3.5
 times as wide as Approach 3's Laplace interval, which is wide enough in that world alone. One prior of fixed width
-(`extended_prior.py` weighs several) was up to 6.3 times as wide there and held .82 for short runs at noise .002.
+(`extended/prior.py` weighs several) was up to 6.3 times as wide there and held .82 for short runs at noise .002.
 Numbers: tests/benchmarks/fitting.py.
 """
 
@@ -33,8 +33,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from flops_fit.fitting.options import FitOptions
-from flops_fit.fitting.resampling import normal_quantile, t_quantile
 from flops_fit.fitting.rollout import Trial
+from flops_fit.fitting.uncertainty.resampling import normal_quantile, t_quantile
 
 PREFERENCE = ("extended", "windowed", "approach3", "approach2", "akima")
 """Where no roll-out can tell, the first of these that gives a number."""

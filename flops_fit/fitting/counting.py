@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from flops_fit.fitting.approach3 import fit_approach3
 from flops_fit.fitting.columns import make_columns
-from flops_fit.fitting.joint_law import fit_joint_law
 from flops_fit.fitting.options import FitOptions
 from flops_fit.fitting.outcomes import LawFit
 from flops_fit.records import Interval, RunTable
@@ -47,7 +47,7 @@ def _count(name: str, runs: RunTable, options: FitOptions) -> Counting | None:
     columns = make_columns(runs)
     rng = np.random.default_rng(options.seed)
     count = min(options.num_bootstraps, RESAMPLES)
-    method = fit_joint_law("windowed", columns, options, rng, count=count, windowed=True)
+    method = fit_approach3("windowed", columns, options, rng, count=count, windowed=True)
     if isinstance(method, LawFit) or method.law.a is None:
         return None
     log_c = np.array([columns.log_c[columns.budget == columns.num_budgets - 1].mean()])

@@ -12,14 +12,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from flops_fit.fitting.approach3 import JointMethod, describe_joint, joint_log_loss
 from flops_fit.fitting.columns import Columns, make_columns
 from flops_fit.fitting.joint import fit_joint, make_problem
-from flops_fit.fitting.joint_law import JointMethod, describe_joint, joint_log_loss
-from flops_fit.fitting.line_law import interval_of
 from flops_fit.fitting.options import FitOptions
 from flops_fit.fitting.outcomes import LawFit, refused_law
-from flops_fit.fitting.resampling import resample_weights
-from flops_fit.fitting.spread import Spread
+from flops_fit.fitting.uncertainty.resampling import resample_weights
+from flops_fit.fitting.uncertainty.spread import Spread, interval_of
 from flops_fit.records import FloatArray, RunTable
 
 CONSTANTS = np.geomspace(0.5, 300.0, 28)

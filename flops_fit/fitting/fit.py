@@ -9,7 +9,7 @@ from flops_fit.fitting.choice import choose
 from flops_fit.fitting.columns import make_columns, select_runs
 from flops_fit.fitting.counting import compare_countings
 from flops_fit.fitting.data_constrained import fit_data_constrained, has_repeats
-from flops_fit.fitting.doubts import find_doubts
+from flops_fit.fitting.diagnostics import diagnose
 from flops_fit.fitting.methods import NAMES, Methods, fit_methods
 from flops_fit.fitting.options import FitOptions
 from flops_fit.fitting.outcomes import LawFit
@@ -67,7 +67,7 @@ def fit(runs: RunTable, *, options: FitOptions = DEFAULT) -> ScalingLaws:
         countings=compare_countings(used, options) if len(used) == len(methods.columns) else (),
         laws_without_exclusions=_laws_without_exclusions(selection, options),
     )
-    return replace(result, findings=(*used.notes, *find_doubts(result, methods)))
+    return replace(result, findings=(*used.notes, *diagnose(result, methods)))
 
 
 def _without_outliers(selection: Selection, options: FitOptions) -> Selection:

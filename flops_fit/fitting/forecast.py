@@ -4,7 +4,7 @@ import numpy as np
 
 from flops_fit.fitting.flops_function import FlopsFunction
 from flops_fit.fitting.prediction import Baseline, Estimate, Prediction
-from flops_fit.fitting.spread import Spread
+from flops_fit.fitting.uncertainty.spread import Spread
 from flops_fit.records import Finding
 
 FAR = 10.0

@@ -4,14 +4,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from flops_fit.fitting.approach1 import fit_approach1
+from flops_fit.fitting.approach2 import MIN_BUDGETS, fit_approach2
+from flops_fit.fitting.approach3 import fit_approach3
 from flops_fit.fitting.columns import Columns
-from flops_fit.fitting.extended_law import fit_extended_law
-from flops_fit.fitting.hull import fit_approach1
-from flops_fit.fitting.joint_law import fit_joint_law
-from flops_fit.fitting.line_law import MIN_BUDGETS, fit_minima
+from flops_fit.fitting.extended.law import fit_extended_law
 from flops_fit.fitting.options import FitOptions
 from flops_fit.fitting.outcomes import IsoflopCurve, LawFit, refused_law
-from flops_fit.fitting.spread import FittedMethod
+from flops_fit.fitting.uncertainty.spread import FittedMethod
 
 NAMES = ("approach1", "approach2", "akima", "approach3", "windowed", "extended")
 
@@ -36,15 +36,15 @@ def fit_methods(columns: Columns, options: FitOptions, *, count: int) -> Methods
         count: Resamples of each bootstrap.
     """
     rng = np.random.default_rng(options.seed)
-    curves, minima = fit_minima(columns, options, rng, count=count)
+    curves, minima = fit_approach2(columns, options, rng, count=count)
     outcomes: dict[str, FittedMethod | LawFit] = dict(minima)
     if columns.num_budgets < MIN_BUDGETS:
         reason = f"{columns.num_budgets} budgets; no exponent is taken from fewer than {MIN_BUDGETS}."
         outcomes = {name: refused_law(name, reason, len(columns)) for name in NAMES}
     else:
         outcomes["approach1"] = fit_approach1(columns, options, rng, count=count)
-        outcomes["approach3"] = fit_joint_law("approach3", columns, options, rng, count=count, windowed=False)
-        outcomes["windowed"] = fit_joint_law("windowed", columns, options, rng, count=count, windowed=True)
+        outcomes["approach3"] = fit_approach3("approach3", columns, options, rng, count=count, windowed=False)
+        outcomes["windowed"] = fit_approach3("windowed", columns, options, rng, count=count, windowed=True)
         outcomes["extended"] = fit_extended_law(columns, options)
     return Methods(
         columns=columns,

@@ -15,11 +15,11 @@ import numpy as np
 
 from flops_fit.fitting.columns import Columns, near_optimum, select_columns
 from flops_fit.fitting.flops_function import FlopsFunction
-from flops_fit.fitting.line_law import PARABOLA_BIAS
+from flops_fit.fitting.line import PARABOLA_BIAS
 from flops_fit.fitting.methods import Methods, fit_methods
 from flops_fit.fitting.options import FitOptions
 from flops_fit.fitting.outcomes import IsoflopCurve
-from flops_fit.fitting.resampling import normal_quantile
+from flops_fit.fitting.uncertainty.resampling import normal_quantile
 
 MIN_BUDGETS_LEFT = 3
 """A roll-out from two budgets tests nothing: no method gives an exponent there."""

@@ -9,7 +9,6 @@ from flops_fit.fitting.columns import Columns
 from flops_fit.fitting.methods import Methods
 from flops_fit.fitting.options import FitOptions
 from flops_fit.fitting.outcomes import RolloutRow
-from flops_fit.fitting.resampling import normal_quantile
 from flops_fit.fitting.rollout import (
     Observed,
     Trial,
@@ -19,6 +18,7 @@ from flops_fit.fitting.rollout import (
     observed_minima,
     trials_of,
 )
+from flops_fit.fitting.uncertainty.resampling import normal_quantile
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

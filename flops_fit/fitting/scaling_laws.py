@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from flops_fit.errors import ConfigError, FitError
-from flops_fit.fitting.agreement import COMPARED, disagreement
 from flops_fit.fitting.choice import REACH_OFFSET, Choice, form_uncertainty
 from flops_fit.fitting.counting import Counting
 from flops_fit.fitting.flops_function import FlopsFunction
@@ -15,9 +14,10 @@ from flops_fit.fitting.forecast import make_prediction
 from flops_fit.fitting.options import FitOptions
 from flops_fit.fitting.outcomes import IsoflopCurve, LawFit, RolloutRow, plain_law
 from flops_fit.fitting.prediction import Prediction
-from flops_fit.fitting.resampling import normal_quantile
 from flops_fit.fitting.rollout import Trial, log_n_at_ratio
-from flops_fit.fitting.spread import FittedMethod, Spread
+from flops_fit.fitting.uncertainty.agreement import COMPARED, disagreement
+from flops_fit.fitting.uncertainty.resampling import normal_quantile
+from flops_fit.fitting.uncertainty.spread import FittedMethod, Spread
 from flops_fit.records import ExcludedRun, Finding, FloatArray, RunTable
 from flops_fit.schema import to_plain, unknown_name
 

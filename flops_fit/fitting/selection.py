@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flops_fit.fitting.columns import Columns, keep_best_learning_rate, select_runs
-from flops_fit.fitting.extended_law import MIN_RUNS, weigh_priors
+from flops_fit.fitting.extended.law import MIN_RUNS, weigh_priors
 from flops_fit.fitting.options import FitOptions
-from flops_fit.fitting.resampling import robust_sd
+from flops_fit.fitting.uncertainty.resampling import robust_sd
 from flops_fit.records import FloatArray, RunTable
 
 MAX_ROWS = 4000

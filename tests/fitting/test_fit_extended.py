@@ -9,10 +9,10 @@ from tables_of_runs import DATA, isoflop_table, make_table, read_published
 
 from flops_fit.fitting import ChinchillaLaw, FitOptions, fit
 from flops_fit.fitting.columns import make_columns
-from flops_fit.fitting.extended import fit_extended
-from flops_fit.fitting.extended_form import NUM_PARAMETERS, extended_jacobian, extended_log_loss, log_loss_slope
-from flops_fit.fitting.extended_law import extended_optimum, fit_extended_law, weigh_priors
-from flops_fit.fitting.extended_prior import log_evidence, shape_priors
+from flops_fit.fitting.extended.fit import fit_extended
+from flops_fit.fitting.extended.form import NUM_PARAMETERS, extended_jacobian, extended_log_loss, log_loss_slope
+from flops_fit.fitting.extended.law import extended_optimum, fit_extended_law, weigh_priors
+from flops_fit.fitting.extended.prior import log_evidence, shape_priors
 from flops_fit.fitting.simulation import adaptive_sweep, draw_world
 
 PARAMETERS = np.array([[0.4, -0.3, -0.5, -1.1, -1.2, -0.2, 0.01, -0.008, 0.02, 0.03]])

@@ -7,9 +7,9 @@ from tables_of_runs import isoflop_table, make_table, read_published
 
 from flops_fit.fitting import ChinchillaLaw, FitOptions
 from flops_fit.fitting import joint as joint_module
+from flops_fit.fitting.approach3 import fit_approach3
 from flops_fit.fitting.columns import make_columns
 from flops_fit.fitting.joint import fit_joint, joint_gradient, joint_value, make_problem, refine_joint
-from flops_fit.fitting.joint_law import fit_joint_law
 
 OBJECTIVES = ("huber_log", "squared_log", "squared")
 # Hoffmann et al. 2022, Muennighoff et al. 2023 (alpha = beta), and one with very different exponents.
@@ -151,7 +151,7 @@ def test_a_few_bad_runs_hardly_move_the_robust_law():
         bad = rng.random(35) < 0.05
         loss = table.loss * np.where(bad, 1 + rng.uniform(0.01, 0.06, 35), 1.0)
         columns = make_columns(make_table(table.num_params, table.num_tokens, loss))
-        method = fit_joint_law("approach3", columns, FitOptions(), rng, count=20, windowed=False)
+        method = fit_approach3("approach3", columns, FitOptions(), rng, count=20, windowed=False)
         n, _ = method.optimum(np.array([np.log(1e20)]), 0.9)
         errors.append((n.value[0] - np.log(SURFACES[0].n_opt(1e20))) / np.log(10))
     assert np.sqrt(np.mean(np.square(errors))) <= 0.02

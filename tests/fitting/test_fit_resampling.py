@@ -7,7 +7,7 @@ from tables_of_runs import isoflop_table
 
 from flops_fit.fitting import ChinchillaLaw, FitOptions, fit
 from flops_fit.fitting.columns import make_columns
-from flops_fit.fitting.resampling import draw_noise, group_correlation, resample_weights, t_quantile
+from flops_fit.fitting.uncertainty.resampling import draw_noise, group_correlation, resample_weights, t_quantile
 
 HOFFMANN = ChinchillaLaw(E=1.69, A=406.4, B=410.7, alpha=0.34, beta=0.28)
 BUDGETS = np.geomspace(1e18, 3e20, 6)

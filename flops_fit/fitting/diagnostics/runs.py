@@ -16,7 +16,7 @@ MIN_SPAN = 10**1.5
 SAME = 1e-3
 
 
-def doubts_of_runs(runs: RunTable, columns: Columns) -> Iterator[Finding]:
+def diagnose_runs(runs: RunTable, columns: Columns) -> Iterator[Finding]:
     """Yields findings about columns that are constant, repeated, unequal or counted by another rule."""
     yield from _constant_columns(columns)
     yield from _span(columns)

@@ -1,6 +1,6 @@
 """How is a law that may bend fitted, many at a time?
 
-The priors on ln k, c1, c2, h1 and h2 hold `extended_form.py`'s law to Chinchilla as far as noise lets them, and
+The priors on ln k, c1, c2, h1 and h2 hold `form.py`'s law to Chinchilla as far as noise lets them, and
 ln alpha, ln beta ~ N(ln .35, .5): maximum a posteriori by Levenberg-Marquardt on log loss with Huber weights,
 sigma re-estimated with effective degrees of freedom. Everything is batched, one row for each set of runs or prior.
 
@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from flops_fit.fitting.extended_form import (
+from flops_fit.fitting.extended.form import (
     LN_E,
     NUM_PARAMETERS,
     SHAPE_PARAMETERS,
@@ -21,7 +21,7 @@ from flops_fit.fitting.extended_form import (
     extended_jacobian,
     extended_log_loss,
 )
-from flops_fit.fitting.extended_prior import log_evidence
+from flops_fit.fitting.extended.prior import log_evidence
 from flops_fit.records import FloatArray
 
 START_EXPONENTS = np.geomspace(0.15, 0.7, 5)

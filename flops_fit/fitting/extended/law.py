@@ -1,6 +1,6 @@
 """What does the extended law predict, and how much of its interval is noise and how much is form?
 
-The answer is the mean over the priors of `extended_prior.py`, each with its share of the evidence, and its variance
+The answer is the mean over the priors of `prior.py`, each with its share of the evidence, and its variance
 is theirs and the spread between them. The optimum is solved on the user's FLOPs; its standard error follows from
 the posterior covariance by the delta method and the implicit-function theorem, its interval from Student's t. The
 statistical part holds the shape (k, c1, c2, h1, h2) fixed; the form part is what freeing it adds.
@@ -15,14 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flops_fit.fitting.columns import Columns, near_optimum, select_columns
-from flops_fit.fitting.extended import ExtendedFits, extended_bounds, fit_extended
-from flops_fit.fitting.extended_form import extended_jacobian, extended_log_loss, log_loss_slope
-from flops_fit.fitting.extended_prior import shape_priors
+from flops_fit.fitting.extended.fit import ExtendedFits, extended_bounds, fit_extended
+from flops_fit.fitting.extended.form import extended_jacobian, extended_log_loss, log_loss_slope
+from flops_fit.fitting.extended.prior import shape_priors
 from flops_fit.fitting.flops_function import FlopsFunction
 from flops_fit.fitting.options import FitOptions
 from flops_fit.fitting.outcomes import LawFit, refused_law
-from flops_fit.fitting.resampling import group_correlation, t_quantile
-from flops_fit.fitting.spread import Spread
+from flops_fit.fitting.uncertainty.resampling import group_correlation, t_quantile
+from flops_fit.fitting.uncertainty.spread import Spread
 from flops_fit.records import FloatArray, Interval
 
 MAX_MISFIT = 1.5

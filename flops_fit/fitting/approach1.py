@@ -9,10 +9,10 @@ is there to compare with, and the roll-outs show what it is worth.
 import numpy as np
 
 from flops_fit.fitting.columns import FEW_RUNS, Columns, IntArray, lower_hull
-from flops_fit.fitting.line_law import LineMethod, draw_line
+from flops_fit.fitting.line import LineMethod, draw_line
 from flops_fit.fitting.options import FitOptions
 from flops_fit.fitting.outcomes import LawFit, refused_law
-from flops_fit.fitting.resampling import resample_weights
+from flops_fit.fitting.uncertainty.resampling import resample_weights
 from flops_fit.records import FloatArray
 
 MIN_CORNERS = 4

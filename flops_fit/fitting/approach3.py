@@ -13,12 +13,11 @@ from numpy.typing import NDArray
 
 from flops_fit.fitting.columns import Columns, near_optimum
 from flops_fit.fitting.joint import JointFits, JointProblem, bounds_of, fit_joint, make_problem
-from flops_fit.fitting.line_law import interval_of
 from flops_fit.fitting.optimum import joint_optimum
 from flops_fit.fitting.options import FitOptions
 from flops_fit.fitting.outcomes import LawFit, refused_law
-from flops_fit.fitting.resampling import resample_weights
-from flops_fit.fitting.spread import Spread, spread_of_replicates
+from flops_fit.fitting.uncertainty.resampling import resample_weights
+from flops_fit.fitting.uncertainty.spread import Spread, interval_of, spread_of_replicates
 from flops_fit.records import FloatArray
 
 MIN_RUNS = 6
@@ -50,7 +49,7 @@ class JointMethod:
         return spread_of_replicates(values[0], values[1:], level)
 
 
-def fit_joint_law(
+def fit_approach3(
     name: str, columns: Columns, options: FitOptions, rng: np.random.Generator, *, count: int, windowed: bool
 ) -> JointMethod | LawFit:
     """Fits the law and its resamples; a refused law says why it has no exponents."""

@@ -12,7 +12,7 @@ import math
 
 import numpy as np
 
-from flops_fit.fitting.extended_form import C1, C2, H1, H2, LN_ALPHA, LN_BETA, LN_K, NUM_PARAMETERS
+from flops_fit.fitting.extended.form import C1, C2, H1, H2, LN_ALPHA, LN_BETA, LN_K, NUM_PARAMETERS
 from flops_fit.fitting.options import FitOptions
 from flops_fit.records import FloatArray
 

@@ -6,7 +6,7 @@ from typing import Protocol
 import numpy as np
 
 from flops_fit.fitting.outcomes import LawFit
-from flops_fit.records import FloatArray
+from flops_fit.records import FloatArray, Interval
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -89,3 +89,10 @@ def spread_of_replicates(value: FloatArray, replicates: FloatArray, level: float
     low, high = np.quantile(replicates, [tail, 1 - tail], axis=0)
     zero = np.zeros_like(value)
     return Spread(value=value, down=np.maximum(value - low, 0), up=np.maximum(high - value, 0), form=zero)
+
+
+def interval_of(values: FloatArray, level: float) -> Interval:
+    """Interval of row 0 by the percentiles of the other rows, widened to hold it."""
+    low, high = np.quantile(values[1:], [(1 - level) / 2, (1 + level) / 2])
+    value = float(values[0])
+    return Interval(value=value, low=min(float(low), value), high=max(float(high), value), level=level)

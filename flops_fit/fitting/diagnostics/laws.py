@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from flops_fit.fitting.approach3 import JointMethod
 from flops_fit.fitting.joint import joint_information, make_problem
-from flops_fit.fitting.joint_law import JointMethod
 from flops_fit.fitting.methods import Methods
 from flops_fit.fitting.scaling_laws import ScalingLaws
 from flops_fit.records import Finding
@@ -21,7 +21,7 @@ MISSED = 2.0
 WORSE_SHARE = 1.0
 
 
-def doubts_of_laws(laws: ScalingLaws, methods: Methods) -> Iterator[Finding]:
+def diagnose_laws(laws: ScalingLaws, methods: Methods) -> Iterator[Finding]:
     """Yields findings about bounds, separability, disagreement and roll-outs."""
     if laws.recommended is None:
         yield Finding(

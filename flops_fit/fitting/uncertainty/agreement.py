@@ -6,8 +6,8 @@ own roll-out errors included, so that a method that failed on the hidden budgets
 
 import numpy as np
 
-from flops_fit.fitting.resampling import normal_quantile
-from flops_fit.fitting.spread import Spread
+from flops_fit.fitting.uncertainty.resampling import normal_quantile
+from flops_fit.fitting.uncertainty.spread import Spread
 from flops_fit.records import FloatArray
 
 COMPARED = ("approach2", "akima", "approach3", "windowed", "extended")

@@ -14,7 +14,7 @@ FLAT = 3.0
 """Ratio of the ends of a minimum's interval above which the valley is called flat."""
 
 
-def doubts_of_curves(methods: Methods) -> Iterator[Finding]:
+def diagnose_curves(methods: Methods) -> Iterator[Finding]:
     """Yields findings about refused minima, flat valleys and too few budgets."""
     if methods.columns.is_scattered:
         yield Finding(

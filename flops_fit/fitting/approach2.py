@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from flops_fit.fitting.columns import Columns
-from flops_fit.fitting.envelope import Envelope, fit_envelope
 from flops_fit.fitting.flops_function import FlopsFunction
 from flops_fit.fitting.isoflop import (
     MIN_SIZES,
@@ -22,45 +21,18 @@ from flops_fit.fitting.isoflop import (
     parabola_doubt,
     window_of,
 )
+from flops_fit.fitting.line import LineMethod, draw_line
 from flops_fit.fitting.options import FitOptions
 from flops_fit.fitting.outcomes import IsoflopCurve, LawFit, refused_law
-from flops_fit.fitting.resampling import draw_noise, group_correlation
-from flops_fit.fitting.spread import Spread, spread_of_replicates
-from flops_fit.records import FloatArray, Interval
+from flops_fit.fitting.uncertainty.resampling import draw_noise, group_correlation
+from flops_fit.fitting.uncertainty.spread import interval_of
+from flops_fit.records import FloatArray
 
 MIN_BUDGETS = 3
 """Two budgets always lie on a line: they give no exponent."""
-# A parabola's own bias on Chinchilla-like surfaces is 5 to 8 % of N_opt without any noise
-# (research/fitting.md section 3), so a budget's weight in the line is not unbounded.
-PARABOLA_BIAS = 0.05
 MIN_DOF = 3.0
 # No replicate moves a loss by more than this factor of e: beyond it a curve is no curve.
 MAX_NOISE = 0.5
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class LineMethod:
-    """A fitted line through minima; row 0 of the replicate arrays is the point fit."""
-
-    law: LawFit
-    slope: FloatArray
-    """a, shape (1 + R,)."""
-    level_at_centre: FloatArray
-    centre: float
-    envelope: Envelope
-
-    def optimum(self, log_compute: FloatArray, level: float) -> tuple[Spread, Spread]:
-        """Log: ln N_opt and ln loss there, at ln C of shape (m,)."""
-        log_n = self.level_at_centre[:, None] + self.slope[:, None] * (log_compute - self.centre)
-        log_loss = self.envelope.log_loss(log_compute)
-        return (
-            spread_of_replicates(log_n[0], log_n[1:], level),
-            spread_of_replicates(log_loss[0], log_loss[1:], level),
-        )
-
-    def log_loss_at(self, log_n: FloatArray, log_d: FloatArray, level: float) -> Spread | None:
-        """None: a line through minima says nothing off the optimum."""
-        return None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -73,7 +45,7 @@ class _Curves:
     """In log loss, shape (R, n_runs)."""
 
 
-def fit_minima(
+def fit_approach2(
     columns: Columns, options: FitOptions, rng: np.random.Generator, *, count: int
 ) -> tuple[tuple[IsoflopCurve, ...], dict[str, LineMethod | LawFit]]:
     """Finds every budget's minimum twice, by parabola and by Akima's spline, and draws a line through each.
@@ -161,7 +133,7 @@ def _akima(cells: CurveCells, noise: FloatArray) -> Minimum | None:
     return Minimum(log_n=float(log_n[0]), loss=float(loss[0]), log_n_replicates=log_n[1:], loss_replicates=loss[1:])
 
 
-def _line(name: str, columns: Columns, minima: list[Minimum | None], level: float) -> "LineMethod | LawFit":
+def _line(name: str, columns: Columns, minima: list[Minimum | None], level: float) -> LineMethod | LawFit:
     usable = [i for i, m in enumerate(minima) if m is not None]
     found = [m for m in minima if m is not None]
     if len(found) < MIN_BUDGETS:
@@ -176,53 +148,6 @@ def _line(name: str, columns: Columns, minima: list[Minimum | None], level: floa
     # A replicate that lost its minimum takes the budget's point value.
     log_n, loss = np.where(np.isfinite(log_n), log_n, log_n[0]), np.where(np.isfinite(loss), loss, loss[0])
     return draw_line(name, columns, x, log_n, loss, level, f"{len(found)} of {len(minima)} budgets")
-
-
-def draw_line(
-    name: str, columns: Columns, log_c: FloatArray, log_n: FloatArray, loss: FloatArray, level: float, used: str
-) -> LineMethod:
-    """Fits ln N_opt = line and L = envelope to the point fit (row 0) and every replicate.
-
-    Args:
-        name: Of the law.
-        columns: The runs, for the FLOPs function and the count.
-        log_c: ln C of the minima, shape (m,), at least three.
-        log_n: ln N there, shape (1 + R, m).
-        loss: Loss there, shape (1 + R, m).
-        level: Of the intervals.
-        used: For people: which budgets entered.
-    """
-    weight = 1 / (log_n[1:].var(axis=0) + PARABOLA_BIAS**2)
-    weight = weight / weight.sum()
-    centre = float(weight @ log_c)
-    x = log_c - centre
-    slope = (log_n * weight) @ x / float((weight * x) @ x)
-    middle = log_n @ weight
-    # log_c_middle, not the weighted centre: exponents are stated at one place for every method.
-    at = middle + slope * (columns.log_c_middle - centre)
-    cost_slope = columns.flops.slope(at)
-    return LineMethod(
-        law=LawFit(
-            name=name,
-            outcome="converged",
-            reason=f"line through the minima of {used}",
-            parameters={"log_n_at_centre": interval_of(middle, level)},
-            a=interval_of(slope, level),
-            b=interval_of(1 - slope * cost_slope, level),
-            num_runs=len(columns),
-        ),
-        slope=slope,
-        level_at_centre=middle,
-        centre=centre,
-        envelope=fit_envelope(log_c, loss),
-    )
-
-
-def interval_of(values: FloatArray, level: float) -> Interval:
-    """Interval of row 0 by the percentiles of the other rows, widened to hold it."""
-    low, high = np.quantile(values[1:], [(1 - level) / 2, (1 + level) / 2])
-    value = float(values[0])
-    return Interval(value=value, low=min(float(low), value), high=max(float(high), value), level=level)
 
 
 def _describe(
