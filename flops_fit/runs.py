@@ -1,8 +1,9 @@
 """Which runs does a file hold? Anyone's table, read strictly.
 
-Columns by letter or by word: C (compute, flops), N (params, num_params), D (tokens, num_tokens), loss; two of C, N, D
-suffice, C = 6ND then. Optional: compute_budget (planned C), condition, seed, group, status, learning_rate, epochs,
-schedule_tokens (D that the learning rate was decayed for), unique_tokens, num_params_non_embedding.
+Columns by letter, or by word in any case: C (compute, flops), N (params, num_params), D (tokens, num_tokens), loss;
+two of C, N, D suffice, C = 6ND then. Optional: compute_budget (planned C), condition, seed, group, status,
+learning_rate, epochs, schedule_tokens (D that the learning rate was decayed for), unique_tokens,
+num_params_non_embedding.
 Other columns are ignored. A bad row is an error that names its line.
 """
 
@@ -157,7 +158,7 @@ def _resolve(table: TextTable) -> dict[str, str]:
     """Finds the column of the file for each quantity."""
     names = {}
     for quantity, aliases in ALIASES.items():
-        found = [a for a in aliases if a in table.columns]
+        found = [a for a in aliases if a in table.columns] or _in_other_case(aliases, table)
         if len(found) > 1:
             raise InputError(f"{table.path}: the columns {' and '.join(found)} both mean {quantity}. Keep one of them.")
         if found:
@@ -173,6 +174,12 @@ def _resolve(table: TextTable) -> dict[str, str]:
             "expected C (or compute, flops), N (or params, num_params), D (or tokens, num_tokens) and loss."
         )
     return names
+
+
+def _in_other_case(aliases: tuple[str, ...], table: TextTable) -> list[str]:
+    """Words are known in any case (FLOPs, Loss); letters are not, since d or n may stand for anything."""
+    words = {alias.lower() for alias in aliases if len(alias) > 1}
+    return [name for name in table.columns if name.lower() in words]
 
 
 def _unfinished(table: TextTable, names: dict[str, str]) -> Bad:

@@ -37,7 +37,13 @@ def test_columns_by_letter(write):
 
 
 @pytest.mark.parametrize(
-    "header", ["flops,params,tokens,loss", "compute,num_params,num_tokens,loss", "compute_budget,N,D,loss"]
+    "header",
+    [
+        "flops,params,tokens,loss",
+        "FLOPs,Params,Tokens,Loss",
+        "compute,num_params,num_tokens,loss",
+        "compute_budget,N,D,loss",
+    ],
 )
 def test_columns_by_word(write, header):
     assert list(read_runs(write(GOOD.replace("C,N,D,loss", header))).num_tokens) == [1e6, 5e5]

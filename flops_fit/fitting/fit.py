@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from flops_fit.errors import FitError
-from flops_fit.fitting.choice import choose
+from flops_fit.fitting.choice import choose, form_uncertainty
 from flops_fit.fitting.columns import make_columns, select_runs
 from flops_fit.fitting.counting import compare_countings
 from flops_fit.fitting.data_constrained import fit_data_constrained, has_repeats
@@ -13,9 +13,12 @@ from flops_fit.fitting.diagnostics import diagnose
 from flops_fit.fitting.methods import NAMES, Methods, fit_methods
 from flops_fit.fitting.options import FitOptions
 from flops_fit.fitting.outcomes import LawFit
+from flops_fit.fitting.rollout import Trial
 from flops_fit.fitting.rollout_table import roll_out
 from flops_fit.fitting.scaling_laws import ScalingLaws
 from flops_fit.fitting.selection import Selection, condense, find_outliers, select_for_fit
+from flops_fit.fitting.uncertainty.resampling import normal_quantile
+from flops_fit.fitting.uncertainty.spread import widened_interval
 from flops_fit.records import RunTable
 
 MIN_RUNS = 4
@@ -49,6 +52,7 @@ def fit(runs: RunTable, *, options: FitOptions = DEFAULT) -> ScalingLaws:
         else:
             laws["data_constrained"], fitted["data_constrained"] = constrained.law, constrained
     choice = choose(rollouts.trials, tuple(fitted), options)
+    laws = {name: _with_form(law, rollouts.trials, options) for name, law in laws.items()}
     result = ScalingLaws(
         runs=used,
         runs_excluded=used.excluded,
@@ -81,6 +85,15 @@ def _without_outliers(selection: Selection, options: FitOptions) -> Selection:
         "neighbours are not"
     )
     return replace(selection, runs=select_runs(runs, keep, reason))
+
+
+def _with_form(law: LawFit, trials: tuple[Trial, ...], options: FitOptions) -> LawFit:
+    """Widens a law's exponents, as its predictions are, by what its roll-outs, or the stated floor, add per decade."""
+    if law.a is None or law.b is None:
+        return law
+    sd, _, _ = form_uncertainty([t for t in trials if t.law == law.name], options)
+    added = normal_quantile(options.level) * sd / np.log(10)
+    return replace(law, a=widened_interval(law.a, added), b=widened_interval(law.b, added))
 
 
 def _laws_without_exclusions(selection: Selection, options: FitOptions) -> dict[str, LawFit]:

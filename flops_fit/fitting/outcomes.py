@@ -39,7 +39,7 @@ class LawFit:
     parameters: Mapping[str, Interval]
     """By name, natural units: E, A, B, alpha, beta for Chinchilla; k, c1, c2, h1, h2 more for the extended law."""
     a: Interval | None
-    """Exponent of N_opt ~ C^a at the middle of the fitted budgets."""
+    """Exponent of N_opt ~ C^a at the middle of the fitted budgets; its interval holds what the roll-outs add."""
     b: Interval | None
     """Exponent of D_opt ~ C^b."""
     num_runs: int

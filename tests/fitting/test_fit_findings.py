@@ -8,6 +8,7 @@ from tables_of_runs import isoflop_table, make_table
 
 from flops_fit.errors import FitError
 from flops_fit.fitting import ChinchillaLaw, FitOptions, fit
+from flops_fit.fitting.flops_function import constant_flops
 
 HOFFMANN = ChinchillaLaw(E=1.69, A=406.4, B=410.7, alpha=0.34, beta=0.28)
 BUDGETS = np.geomspace(1e18, 3e20, 6)
@@ -147,3 +148,46 @@ def test_an_asymptote_at_its_bound_is_told_of_the_recommended_law():
     found = findings(table, law="extended", **straight)["parameter_at_bound"]
     assert found.level == "warning"
     assert "extended: at the bound of its range: E" in found.message
+
+
+def test_a_score_in_place_of_a_loss_is_refused_trust():
+    table = isoflop_table(HOFFMANN, BUDGETS, 9, noise=0.002)
+    assert findings(replace(table, loss=1 - table.loss / 10))["loss_not_falling"].level == "error"
+
+
+@pytest.mark.parametrize(
+    "scales",
+    [{"num_params": 1e-6}, {"num_params": 1e-6, "num_tokens": 1e-9}, {"compute": 1 / 8.64e19}],
+    ids=["millions of parameters", "and billions of tokens", "petaflop/s-days"],
+)
+def test_units_that_no_model_has(scales):
+    table = isoflop_table(HOFFMANN, BUDGETS, 9, noise=0.002)
+    slipped = replace(table, **{name: getattr(table, name) * scale for name, scale in scales.items()})
+    assert findings(slipped)["implausible_units"].level == "error"
+
+
+def test_columns_in_logarithms():
+    table = isoflop_table(HOFFMANN, BUDGETS, 9, noise=0.002)
+    names = ("compute_budget", "compute", "num_params", "num_tokens")
+    logs = {name: np.log10(getattr(table, name)) for name in names}
+    assert findings(replace(table, **logs))["implausible_units"].level == "error"
+
+
+def test_weights_used_many_times_per_token_are_no_slip_of_units():
+    # A ResNet-50 spends about 950 FLOPs per parameter and image, forward and backward.
+    law = replace(HOFFMANN, flops=constant_flops(950.0))
+    assert "implausible_units" not in findings(isoflop_table(law, BUDGETS, 9, noise=0.002))
+
+
+def test_an_exponent_that_noise_hides():
+    table = isoflop_table(HOFFMANN, BUDGETS, 7)
+    noise = np.random.default_rng(1).standard_normal(len(table.loss))
+    laws = fit(replace(table, loss=table.loss * np.exp(0.3 * noise)), options=FAST)
+    assert {f.code: f.level for f in laws.findings}["exponent_unknown"] == "error"
+
+
+def test_an_untested_exponent_is_no_surer_than_the_stated_floor():
+    laws = fit(isoflop_table(HOFFMANN, BUDGETS[:3], 9, noise=0.0005), options=FAST)
+    a = laws.laws[laws.recommended].a
+    # 1.645 standard deviations of the floor, in decades of N per decade of C, on each side.
+    assert a.high - a.low >= 2 * 1.64 * laws.options.form_floor

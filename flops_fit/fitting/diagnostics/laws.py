@@ -7,6 +7,7 @@ import numpy as np
 from flops_fit.fitting.approach3 import JointMethod
 from flops_fit.fitting.joint import joint_information, make_problem
 from flops_fit.fitting.methods import Methods
+from flops_fit.fitting.outcomes import LawFit
 from flops_fit.fitting.scaling_laws import ScalingLaws
 from flops_fit.records import Finding
 
@@ -18,6 +19,8 @@ MAX_CORRELATION = 0.98
 MAX_CONDITION = 2e4
 """Of the scaled information matrix. Published IsoFLOP sweeps have 600 to 4000, D = 20 N in every run 1e10."""
 MISSED = 2.0
+KNOWN_NOTHING = 1.0
+"""Width of the interval of a. Without any run, a lies between 0 and 1."""
 WORSE_SHARE = 1.0
 
 
@@ -39,9 +42,20 @@ def diagnose_laws(laws: ScalingLaws, methods: Methods) -> Iterator[Finding]:
                 message=f"{name}: {law.reason}.",
                 advice="These runs do not pin this parameter down; do not quote it.",
             )
+    yield from _exponent(laws.laws[laws.recommended])
     yield from _separability(methods)
     yield from _disagreement(laws)
     yield from _rollouts(laws)
+
+
+def _exponent(law: LawFit) -> Iterator[Finding]:
+    if law.a is not None and law.a.high - law.a.low > KNOWN_NOTHING:
+        yield Finding(
+            level="error",
+            code="exponent_unknown",
+            message=f"a in N_opt ~ C^a is known to [{law.a.low:.3g}, {law.a.high:.3g}] only, as good as not at all.",
+            advice="Add budgets, sizes on both sides of each minimum, or seeds: the noise hides the optimum.",
+        )
 
 
 def _separability(methods: Methods) -> Iterator[Finding]:
@@ -80,7 +94,7 @@ def _disagreement(laws: ScalingLaws) -> Iterator[Finding]:
             code="methods_disagree",
             message=(
                 f"At {TARGET:g} times the largest budget the methods put N_opt at {listed}: a factor of "
-                f"{max(said.values()) / min(said.values()):.2f} apart."
+                f"{max(said.values()) / min(said.values()):.3g} apart."
             ),
             advice="Look at the roll-outs for which to trust, and add a budget before spending on the largest.",
         )

@@ -14,12 +14,19 @@ WIDE_RANGE = 4.0
 MIN_SPAN = 10**1.5
 """Budgets that span less tell little of an exponent (research/science.md section 1b, item 3)."""
 SAME = 1e-3
+MIN_BUDGETS = 3
+POSSIBLE_FLOPS = (1e-3, 1e6)
+"""Of C/(ND): sparse experts go down to 0.01, small convolutions over large images up to 3e5."""
+LEAST_COMPUTE = 1e6
+"""FLOPs. One token through a thousand parameters costs 6000."""
 
 
 def diagnose_runs(runs: RunTable, columns: Columns) -> Iterator[Finding]:
     """Yields findings about columns that are constant, repeated, unequal or counted by another rule."""
     yield from _constant_columns(columns)
     yield from _span(columns)
+    yield from _units(runs)
+    yield from _falling(columns)
     yield from _learning_rate(runs)
     yield from _epochs(runs)
     yield from _flops(runs, columns)
@@ -52,6 +59,39 @@ def _span(columns: Columns) -> Iterator[Finding]:
             code="short_span",
             message=f"The budgets span a factor of {span:.3g} only, so noise weighs heavily in the exponents.",
             advice="Add budgets until they span 1.5 decades, a factor of 32.",
+        )
+
+
+def _units(runs: RunTable) -> Iterator[Finding]:
+    ratio = float(np.median(runs.compute / (runs.num_params * runs.num_tokens)))
+    low, high = POSSIBLE_FLOPS
+    if not low < ratio < high:
+        got = f"C/(ND) is {ratio:.3g} (median), which no model has; 6 is usual"
+    elif runs.compute.max() < LEAST_COMPUTE:
+        got = f"The largest C is {runs.compute.max():.3g} FLOPs, less than any training"
+    else:
+        return
+    yield Finding(
+        level="error",
+        code="implausible_units",
+        message=f"{got}.",
+        advice="Give C in FLOPs, N in parameters and D in tokens: no millions, no billions, no logarithms.",
+    )
+
+
+def _falling(columns: Columns) -> Iterator[Finding]:
+    best = np.full(columns.num_budgets, np.inf)
+    np.minimum.at(best, columns.budget, columns.log_loss)
+    x = columns.log_budgets - columns.log_budgets.mean()
+    if columns.num_budgets >= MIN_BUDGETS and float(x @ best) >= 0:
+        yield Finding(
+            level="error",
+            code="loss_not_falling",
+            message=(
+                f"The best loss does not fall with compute: {np.exp(best[0]):.4g} at the smallest budget, "
+                f"{np.exp(best[-1]):.4g} at the largest."
+            ),
+            advice="Lower must be better: accuracies cannot be fitted. If it is a loss, the recipe fails at scale.",
         )
 
 
@@ -98,7 +138,7 @@ def _flops(runs: RunTable, columns: Columns) -> Iterator[Finding]:
         yield Finding(
             level="info",
             code="flops_not_6nd",
-            message=f"C/(ND) is {low:.2f} to {high:.2f} (median {middle:.2f}), not 6.",
+            message=f"C/(ND) is {low:.3g} to {high:.3g} (median {middle:.3g}), not 6.",
             advice="The optimum is solved on these FLOPs. Compare with laws on 6ND only after conversion.",
         )
     off = np.abs(columns.log_c - columns.log_budgets[columns.budget])

@@ -96,3 +96,9 @@ def interval_of(values: FloatArray, level: float) -> Interval:
     low, high = np.quantile(values[1:], [(1 - level) / 2, (1 + level) / 2])
     value = float(values[0])
     return Interval(value=value, low=min(float(low), value), high=max(float(high), value), level=level)
+
+
+def widened_interval(interval: Interval, added: float) -> Interval:
+    """Returns the interval with a half-width added in quadrature on both sides."""
+    down, up = (np.hypot(interval.value - interval.low, added), np.hypot(interval.high - interval.value, added))
+    return replace(interval, low=float(interval.value - down), high=float(interval.value + up))
