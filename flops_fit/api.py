@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from flops_fit.data import as_source, split_held_out
-from flops_fit.errors import ContractError, StoreError
+from flops_fit.errors import ConfigError, ContractError, PlanError, StoreError
 from flops_fit.fitting import mock_law, simulate_results
 from flops_fit.launching import open_world
 from flops_fit.planning.checks import check_plan
@@ -21,6 +21,7 @@ from flops_fit.schema import build
 from flops_fit.store import Store, create_store
 from flops_fit.tasks import Task, make_task, probe_sizes
 from flops_fit.training import train_sweep
+from flops_fit.training.loss_contract import check_loss_is_mean
 from flops_fit.training.settings import TrainSettings
 from flops_fit.training.side_by_side import train_side_by_side
 from flops_fit.training.sweep import Listener, eval_tokens
@@ -75,11 +76,13 @@ def find_optimal(
 
     Raises:
         ContractError: If model, data or loss cannot be used (checked in this order).
-        PlanError: If no sensible sweep exists for these budgets.
+        PlanError: If there are no budgets, or no sensible sweep exists for them.
+        ConfigError: If a setting is unknown or out of range.
+        FitError: If too few runs are usable; the runs are kept.
         PlanMismatch: If ``output_dir`` belongs to another sweep; nothing is changed then.
     """
     if mode not in MODES:
-        raise ValueError(f"mode: got {mode!r}, expected one of {', '.join(map(repr, MODES))}.")
+        raise ConfigError(f"mode: got {mode!r}, expected one of {', '.join(map(repr, MODES))}.")
     settings = _sweep_settings(sweep, compute_budgets, measured=dataset is not None)
     engine = train_config if isinstance(train_config, TrainSettings) else build(TrainSettings, train_config or {})
     task = _user_task(model_cls, model_size_param, model_kwargs, dataset, eval_dataset, loss_fn)
@@ -144,14 +147,13 @@ def plan_sweep(
 def plan_task(task: Task, settings: SweepSettings, *, seed: int = 0) -> SweepPlan:
     """Probes the sizes of a task and lays the grid over them."""
     if not settings.compute_budgets:
-        raise ValueError(
+        raise PlanError(
             "compute_budgets: got none, expected training FLOPs such as [1e17, 3e17, 1e18, 3e18, 1e19] "
             "(five or more, so that the fit can be checked)."
         )
     measure = settings.flops_per_param_per_token == "measured" or task.train_data is not None
     probes, rejected = probe_sizes(task, candidate_sizes(settings), measure=measure)
     data = task.train_data
-    unique = None if data is None or data.num_samples is None else data.num_samples * data.tokens_per_sample
     subject = Subject(
         model_cls_name=task.model_cls_name,
         size_param=task.size_param,
@@ -159,11 +161,11 @@ def plan_task(task: Task, settings: SweepSettings, *, seed: int = 0) -> SweepPla
         task_name=task.name,
         task_fingerprint=task.fingerprint,
         tokens_per_sample=1 if data is None else data.tokens_per_sample,
-        unique_tokens=unique,
+        unique_tokens=task.unique_tokens,
         data_unit=task.data_unit,
     )
     plan = plan_isoflop(probes, settings, subject, rejected=rejected, seed=seed)
-    for finding in check_plan(plan):
+    for finding in check_plan(plan, unique_tokens=task.unique_tokens):
         logger.warning("%s %s", finding.message, finding.advice)
     return plan
 
@@ -189,9 +191,13 @@ def train_into(
 
     Raises:
         ConfigError: If ``settings.workers`` is above 1 and another process cannot make the task.
+        ContractError: If the loss is a sum over the batch.
         LaunchError: If it is and a launcher has started several processes.
     """
     pending = store.pending(retry_failed=retry_failed)
+    if pending:
+        smallest = min(pending, key=lambda experiment: experiment.num_params)
+        check_loss_is_mean(task, smallest.size_param_value, smallest.num_params)
     workers = worker_count(settings, pending)
     if workers > 1 and (settings.workers != "auto" or is_portable(make_task)):
         train_side_by_side(

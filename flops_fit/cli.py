@@ -86,10 +86,12 @@ def plan(overrides: Overrides = None, as_json: AsJson = False, config_dir: Confi
     from flops_fit.schema import to_plain
 
     config, _ = load_config(overrides or (), config_dir=config_dir)
-    sweep = plan_task(build_task(config.task), config.sweep, seed=config.seed)
+    task = build_task(config.task)
+    sweep = plan_task(task, config.sweep, seed=config.seed)
     if as_json:
         counts = {"total_flops": sweep.total_flops, "num_experiments": sweep.num_experiments}
-        print_json({**to_plain(sweep), **counts, "findings": to_plain(check_plan(sweep))})
+        findings = check_plan(sweep, unique_tokens=task.unique_tokens)
+        print_json({**to_plain(sweep), **counts, "findings": to_plain(findings)})
         return
     print_plan(sweep)
 

@@ -45,6 +45,12 @@ class Task:
         return _name_of(self.model_cls)
 
     @property
+    def unique_tokens(self) -> int | None:
+        """Distinct training tokens there are; None without data, or for a stream."""
+        data = self.train_data
+        return None if data is None or data.num_samples is None else data.num_samples * data.tokens_per_sample
+
+    @property
     def fingerprint(self) -> str:
         """Identifies model code, settings, data and loss: what makes runs comparable."""
         parts = {
@@ -124,7 +130,8 @@ def probe_sizes(
         The usable sizes by ascending N, and the unusable ones with their reasons.
 
     Raises:
-        ContractError: If no size can be built at all, or ``num_params()`` is not a positive int.
+        ContractError: If no size can be used at all, if all have the same N, or if ``num_params()`` is not a
+            positive int.
     """
     probes: list[ModelProbe] = []
     rejected: list[Rejection] = []
@@ -135,8 +142,14 @@ def probe_sizes(
             rejected.append(Rejection(size_param_value=size, reason=str(error)))
     if not probes:
         raise ContractError(
-            f"no size of {task.model_cls_name} can be built: {rejected[0].reason}. Expected "
+            f"no size of {task.model_cls_name} can be used: {rejected[0].reason.rstrip('.')}. Expected "
             f"model_cls(**{{{task.size_param!r}: n}}, **model_kwargs) to work for some n in {list(sizes)}."
+        )
+    counts = {p.num_params for p in probes}
+    if len(probes) > 1 and len(counts) == 1:
+        raise ContractError(
+            f"{task.size_param}: {task.model_cls_name} has {counts.pop()} parameters at all {len(probes)} values from "
+            f"{min(sizes)} to {max(sizes)}, expected N to grow with it. Name the argument that sets the model's size."
         )
     return tuple(sorted(probes, key=lambda p: p.num_params)), tuple(rejected)
 
@@ -233,17 +246,34 @@ def _probe(task: Task, size: int, measure: bool) -> ModelProbe:
     if callable(own_flops):
         flops = float(own_flops())
     elif measure and task.train_data is not None:
-        flops = measure_flops_per_token(
-            lambda: create_model(task, size),
-            task.train_data,
-            lambda built, batch: compute_loss(task, built, batch),
-        ).dense
+        flops = _measure(task, size, task.train_data)
     return ModelProbe(
         size_param_value=size,
         num_params=num_params,
         num_params_non_embedding=num_params - _embedding_params(model),
         flops_per_token=flops,
     )
+
+
+def _measure(task: Task, size: int, data: SampleSource) -> float:
+    def loss(model: nn.Module, batch: Any) -> torch.Tensor:
+        value = compute_loss(task, model, batch)
+        if not isinstance(value, torch.Tensor) or value.ndim != 0:
+            got = f"shape {tuple(value.shape)}" if isinstance(value, torch.Tensor) else type(value).__name__
+            raise ContractError(
+                f"the loss has {got}, expected a scalar tensor, the mean over the targets: use reduction='mean'"
+            )
+        return value
+
+    try:
+        return measure_flops_per_token(lambda: create_model(task, size), data, loss).dense
+    except FlopsFitError:
+        raise
+    except Exception as error:
+        raise ContractError(
+            f"{task.model_cls_name}({task.size_param}={size}) raised on samples of the data, "
+            f"{type(error).__name__}: {error}"
+        ) from error
 
 
 def _embedding_params(model: nn.Module) -> int:

@@ -6,7 +6,7 @@ from support import ChainData
 from torch import nn
 
 import flops_fit
-from flops_fit.errors import ContractError, PlanError, PlanMismatch, StoreError
+from flops_fit.errors import ContractError, FitError, PlanError, PlanMismatch, StoreError
 
 BUDGETS = [1e6, 2e6, 4e6, 8e6, 1.6e7]
 GRID = {"min_size": 4, "max_size": 64, "size_multiple": 4, "num_sizes_per_budget": 4}
@@ -159,6 +159,21 @@ def test_a_model_that_raises_is_recorded_and_the_sweep_goes_on(tmp_path, tiny_lm
     assert {r.experiment.size_param_value for r in bad} == {8}
     assert all("width 8 is cursed" in r.reason for r in bad)
     assert all(r.loss is None for r in bad)
+
+
+def test_where_every_run_fails_the_error_says_of_what_and_the_records_stay(
+    tmp_path, tiny_lm, chain_data, sequence_loss_fn
+):
+    class Broken(tiny_lm):
+        def forward(self, tokens):
+            if tokens.device.type != "meta" and self.training:
+                raise RuntimeError("the kernel is missing")
+            return super().forward(tokens)
+
+    arguments = (Broken, "width", None, chain_data, sequence_loss_fn, BUDGETS)
+    with pytest.raises(FitError, match=r"left out: \d+: failed: RuntimeError: the kernel is missing"):
+        flops_fit.find_optimal(*arguments, output_dir=tmp_path, sweep=GRID)
+    assert list((tmp_path / "ends").iterdir())
 
 
 def test_predict_table_plots_and_report_agree(mocked, tmp_path):

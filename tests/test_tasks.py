@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from flops_fit.data import as_source
 from flops_fit.errors import ContractError
 from flops_fit.tasks import compute_loss, count_targets, create_model, make_task, probe_sizes
 
@@ -145,3 +146,26 @@ def test_planning_up_to_width_8192_stays_under_a_gigabyte():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     unit = 1024 if sys.platform != "darwin" else 1
     assert int(done.stdout.split()[-1]) * unit < 1e9
+
+
+def test_a_size_that_changes_nothing_is_refused(tiny_lm):
+    task = make_task(lambda width: tiny_lm(8), "width")
+    with pytest.raises(ContractError, match="parameters at all 3 values from 4 to 16"):
+        probe_sizes(task, [4, 8, 16])
+
+
+@pytest.mark.parametrize(
+    ("loss_fn", "words"),
+    [
+        (lambda outputs, targets: outputs["logits"].mean(), "raised on samples of the data, IndexError"),
+        (nn.CrossEntropyLoss(reduction="none"), "expected a scalar tensor"),
+    ],
+    ids=["wrong key", "no reduction"],
+)
+def test_a_loss_that_fails_on_the_data_is_refused_before_training(tiny_lm, chain_data, loss_fn, words):
+    def flat(outputs, targets):
+        return loss_fn(outputs.flatten(0, 1), targets.flatten())
+
+    task = make_task(tiny_lm, "width", loss_fn=flat, train_data=as_source(chain_data))
+    with pytest.raises(ContractError, match=words):
+        probe_sizes(task, [4, 8], measure=True)

@@ -1,5 +1,6 @@
 """One call that turns a table of runs into laws, their test, and what to doubt."""
 
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -35,13 +36,12 @@ def fit(runs: RunTable, *, options: FitOptions = DEFAULT) -> ScalingLaws:
     Raises:
         FitError: If there is nothing to fit: fewer than four runs.
     """
+    if len(runs) == 0:
+        raise _too_few(runs, runs)
     selection = _without_outliers(select_for_fit(runs, options), options)
     used = selection.runs
     if len(used) < MIN_RUNS:
-        raise FitError(
-            f"got {len(used)} usable of {len(runs)} finished runs, expected at least {MIN_RUNS}, at three budgets "
-            "or more. Train more runs."
-        )
+        raise _too_few(used, runs)
     methods = fit_methods(condense(make_columns(used)), options, count=options.num_bootstraps)
     rollouts = roll_out(methods, options)
     laws, fitted = _all_laws(methods), dict(methods.fitted)
@@ -72,6 +72,15 @@ def fit(runs: RunTable, *, options: FitOptions = DEFAULT) -> ScalingLaws:
         laws_without_exclusions=_laws_without_exclusions(selection, options),
     )
     return replace(result, findings=(*used.notes, *diagnose(result, methods)))
+
+
+def _too_few(used: RunTable, runs: RunTable) -> FitError:
+    reasons = Counter(e.reason.strip().splitlines()[-1] for e in used.excluded)
+    left_out = "; ".join(f"{count}: {reason}" for reason, count in reasons.most_common(3))
+    return FitError(
+        f"got {len(used)} usable of {len(runs)} finished runs, expected at least {MIN_RUNS}, at three budgets or more"
+        f"{f' (left out: {left_out})' if left_out else ''}. Train more runs, or mend those."
+    )
 
 
 def _without_outliers(selection: Selection, options: FitOptions) -> Selection:

@@ -1,6 +1,7 @@
 """What will keep the fit of a plan from being trusted, said before any compute is spent?"""
 
-from flops_fit.quantities import format_flops
+from flops_fit.fitting.selection import MAX_EPOCHS
+from flops_fit.quantities import format_count, format_flops
 from flops_fit.records import Finding, SweepPlan
 
 MIN_BUDGETS = 5
@@ -8,8 +9,13 @@ MIN_SIZES = 4
 MIN_SPAN = 10**1.5
 
 
-def check_plan(plan: SweepPlan) -> tuple[Finding, ...]:
-    """Returns a finding for each property of the plan that its fit would suffer from."""
+def check_plan(plan: SweepPlan, *, unique_tokens: int | None = None) -> tuple[Finding, ...]:
+    """Returns a finding for each property of the plan that its fit would suffer from.
+
+    Args:
+        plan: The runs.
+        unique_tokens: Distinct training tokens there are; None if unknown.
+    """
     findings = []
     budgets = plan.compute_budgets
     if len(budgets) < MIN_BUDGETS:
@@ -42,4 +48,15 @@ def check_plan(plan: SweepPlan) -> tuple[Finding, ...]:
                     advice="Widen min_size..max_size, lower size_multiple, or raise the budget.",
                 )
             )
+    often = 0 if unique_tokens is None else sum(e.num_tokens > MAX_EPOCHS * unique_tokens for e in plan.experiments)
+    if unique_tokens is not None and often:
+        findings.append(
+            Finding(
+                level="warning",
+                code="epochs_above_four",
+                message=f"{often} of {plan.num_experiments} runs would see the {format_count(unique_tokens)} training "
+                f"{plan.data_unit} more than {MAX_EPOCHS:g} times, and the plain laws leave such runs out.",
+                advice="Use more data or smaller budgets, or set sweep.limits.max_epochs=4.",
+            )
+        )
     return tuple(findings)

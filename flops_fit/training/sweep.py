@@ -134,8 +134,7 @@ def train_experiment(
         if world.size > 1 and not isinstance(problem, (ModelFailed, torch.OutOfMemoryError)):
             raise  # The processes have not agreed on this: the world is broken, and the launcher must end it.
         status, reason = "failed", traceback.format_exc()
-    data = task.train_data
-    unique = None if data is None or data.num_samples is None else data.num_samples * data.tokens_per_sample
+    unique = task.unique_tokens
     seen = experiment.tokens_after(progress.steps)
     causal = None if choice is None else choice.flops_per_token_causal
     per_token = experiment.measured_flops_per_token or experiment.flops_per_token

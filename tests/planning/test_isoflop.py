@@ -139,6 +139,13 @@ def test_few_budgets_and_few_sizes_are_found_before_training():
     assert codes == {"few_budgets", "few_sizes"}
 
 
+def test_data_seen_more_than_four_times_is_found_before_training():
+    sweep = plan()
+    most = max(e.num_tokens for e in sweep.experiments)
+    assert "epochs_above_four" not in {f.code for f in check_plan(sweep, unique_tokens=most)}
+    assert "epochs_above_four" in {f.code for f in check_plan(sweep, unique_tokens=most // 5)}
+
+
 @pytest.mark.parametrize("bad", [{"num_sizes_per_budget": 0}, {"max_size": 1}, {"compute_budgets": (-1.0,)}])
 def test_settings_out_of_range_are_refused(bad):
     with pytest.raises(ConfigError, match=next(iter(bad))):
