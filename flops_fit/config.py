@@ -80,6 +80,8 @@ def read_config(path: Path) -> RunConfig:
         InputError: If there is none.
         ConfigError: If it holds something that this version does not know.
     """
+    if not path.parent.is_dir():
+        raise InputError(f"{path.parent}: no such folder. Expected one made by `flops-fit run`.")
     if not path.is_file():
         raise InputError(
             f"{path.parent} has no config.yaml: its sweep was made from Python. Run that script again; "

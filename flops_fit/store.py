@@ -166,7 +166,7 @@ def open_store(root: Path) -> Store:
     path = root / "plan.json"
     if not path.is_file():
         raise InputError(
-            f"{root}: got a folder without plan.json, expected one made by `flops-fit run` or `plan --out`."
+            f"{root}: got a folder without plan.json, expected one made by `flops-fit run` or find_optimal."
         )
     return Store(root=root.resolve(), plan=_read_record(SweepPlan, path))
 
