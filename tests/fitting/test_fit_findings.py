@@ -179,6 +179,13 @@ def test_weights_used_many_times_per_token_are_no_slip_of_units():
     assert "implausible_units" not in findings(isoflop_table(law, BUDGETS, 9, noise=0.002))
 
 
+def test_samples_may_cost_any_number_of_flops():
+    law = replace(HOFFMANN, flops=constant_flops(1e7))
+    table = isoflop_table(law, BUDGETS, 9, noise=0.002, data_unit="samples")
+    assert "implausible_units" not in findings(table)
+    assert "implausible_units" in findings(replace(table, data_unit="tokens"))
+
+
 def test_an_exponent_that_noise_hides():
     table = isoflop_table(HOFFMANN, BUDGETS, 7)
     noise = np.random.default_rng(1).standard_normal(len(table.loss))

@@ -16,7 +16,8 @@ MIN_SPAN = 10**1.5
 SAME = 1e-3
 MIN_BUDGETS = 3
 POSSIBLE_FLOPS = (1e-3, 1e6)
-"""Of C/(ND): sparse experts go down to 0.01, small convolutions over large images up to 3e5."""
+"""Of C/(ND) where D counts tokens; sparse experts go down to 0.01. Samples have no upper bound: a small network over
+video uses its weights a million times for each."""
 LEAST_COMPUTE = 1e6
 """FLOPs. One token through a thousand parameters costs 6000."""
 
@@ -65,7 +66,7 @@ def _span(columns: Columns) -> Iterator[Finding]:
 def _units(runs: RunTable) -> Iterator[Finding]:
     ratio = float(np.median(runs.compute / (runs.num_params * runs.num_tokens)))
     low, high = POSSIBLE_FLOPS
-    if not low < ratio < high:
+    if not low < ratio < (high if runs.data_unit == "tokens" else np.inf):
         got = f"C/(ND) is {ratio:.3g} (median), which no model has; 6 is usual"
     elif runs.compute.max() < LEAST_COMPUTE:
         got = f"The largest C is {runs.compute.max():.3g} FLOPs, less than any training"
