@@ -69,7 +69,10 @@ def fit(runs: RunTable, *, options: FitOptions = DEFAULT) -> ScalingLaws:
         trials=rollouts.trials,
         max_compute=float(np.exp(methods.columns.log_c_top)),
         countings=compare_countings(used, options) if len(used) == len(methods.columns) else (),
-        laws_without_exclusions=_laws_without_exclusions(selection, options),
+        laws_without_exclusions={
+            name: _with_form(law, rollouts.trials, options)
+            for name, law in _laws_without_exclusions(selection, options).items()
+        },
     )
     return replace(result, findings=(*used.notes, *diagnose(result, methods)))
 
