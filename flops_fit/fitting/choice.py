@@ -18,7 +18,8 @@ remaining runs all lie on one side of their optimum. Tried and left out:
   extrapolations towards the top budgets' trend, so a quarter stands between them;
 * taking whichever law did best on the sweep's own roll-outs: no gain on the published sweeps, and coverage of
   N_opt fell from .97 to .72 in the simulated "curved" world at noise .002, since a lucky law comes with a
-  narrow interval. The roll-outs therefore widen the answer and do not choose it.
+  narrow interval. The roll-outs therefore widen the answer and do not choose it, but where the default says that it
+  cannot tell the exponent (an interval of a wider than 1): an optimum of one parameter helps nobody.
 
 In the simulated worlds of `simulation.py` (4 worlds x 3 noises, targets 10, 100, 1000 times the largest budget,
 200 sweeps each) the default's 90 % interval holds N_opt in 86 to 100 % of sweeps, but for short runs at noise .005
@@ -28,11 +29,13 @@ times as wide as Approach 3's Laplace interval, which is wide enough in that wor
 Numbers: tests/benchmarks/fitting.py.
 """
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from flops_fit.fitting.options import FitOptions
+from flops_fit.fitting.outcomes import LawFit
 from flops_fit.fitting.rollout import Trial
 from flops_fit.fitting.uncertainty.resampling import normal_quantile, t_quantile
 
@@ -59,34 +62,44 @@ class Choice:
     """Roll-outs it rests on; 0 means the stated floor."""
 
 
-def choose(trials: tuple[Trial, ...], available: tuple[str, ...], options: FitOptions) -> Choice:
+def default_law(available: Iterable[str]) -> str | None:
+    """The first law of `PREFERENCE` that gives numbers."""
+    return next((name for name in PREFERENCE if name in available), None)
+
+
+def choose(trials: tuple[Trial, ...], laws: Mapping[str, LawFit], options: FitOptions) -> Choice:
     """Takes the default, or what the options ask for, and widens it by what the roll-outs showed.
 
     Args:
         trials: Of every method.
-        available: Methods that give numbers on all runs.
+        laws: Those that give numbers on all runs.
         options: A forced law, and the floors.
     """
-    names = [name for name in PREFERENCE if name in available]
-    if not names and options.law not in available:
-        return Choice(law=None, reason="no method gives a number", n_form_sd=0.0, loss_form_sd=0.0, num_trials=0)
-    if options.law in available:
+    if options.law in laws:
         law, reason = str(options.law), "asked for by the options"
+    elif (first := default_law(laws)) is not None:
+        law, reason = _by_evidence(trials, laws, first)
     else:
-        law, reason = _by_evidence(trials, names)
+        return Choice(law=None, reason="no method gives a number", n_form_sd=0.0, loss_form_sd=0.0, num_trials=0)
     own = [t for t in trials if t.law == law]
     n_form, loss_form, count = form_uncertainty(own, options)
     return Choice(law=law, reason=reason, n_form_sd=n_form, loss_form_sd=loss_form, num_trials=count)
 
 
-def _by_evidence(trials: tuple[Trial, ...], names: list[str]) -> tuple[str, str]:
-    """The first name, and how it and the best of the others did on the hidden budgets."""
+def _by_evidence(trials: tuple[Trial, ...], laws: Mapping[str, LawFit], first: str) -> tuple[str, str]:
+    """The default, and how it and the best of the others did; another only where the default knows no exponent."""
     score = {}
-    for name in names:
+    for name in PREFERENCE:
         own = [(t.n_error, t.reach) for t in trials if t.law == name and t.n_error is not None]
-        if len(own) >= MIN_TRIALS:
+        if name in laws and len(own) >= MIN_TRIALS:
             score[name] = float(np.sqrt(np.mean([(error / (reach + REACH_OFFSET)) ** 2 for error, reach in own])))
-    first = names[0]
+    able = [n for n in PREFERENCE if n in laws and laws[n].knows_exponent and laws[n].outcome == "converged"]
+    if able and not laws[first].knows_exponent:
+        best = min(able, key=lambda name: score.get(name, np.inf))
+        missed = (
+            f", and it missed ln N_opt of the hidden budgets by {score[best]:.2f} per decade" if best in score else ""
+        )
+        return best, f"{first} cannot tell the exponent from these runs; {best} can{missed}"
     if first not in score:
         return first, f"too few hidden budgets to compare methods; {first} is the first that gives a number"
     best = min(score, key=lambda name: score[name])

@@ -51,7 +51,7 @@ def fit(runs: RunTable, *, options: FitOptions = DEFAULT) -> ScalingLaws:
             laws["data_constrained"] = constrained
         else:
             laws["data_constrained"], fitted["data_constrained"] = constrained.law, constrained
-    choice = choose(rollouts.trials, tuple(fitted), options)
+    choice = choose(rollouts.trials, {name: method.law for name, method in fitted.items()}, options)
     laws = {name: _with_form(law, rollouts.trials, options) for name, law in laws.items()}
     result = ScalingLaws(
         runs=used,

@@ -6,6 +6,9 @@ from typing import Any, Literal
 
 from flops_fit.records import FloatArray, Interval
 
+KNOWN_NOTHING = 1.0
+"""Width of the interval of a in N_opt ~ C^a. Without any run, a lies between 0 and 1."""
+
 Outcome = Literal["converged", "at_bound", "not_converged", "refused"]
 
 
@@ -44,6 +47,11 @@ class LawFit:
     """Exponent of D_opt ~ C^b."""
     num_runs: int
     objective: float | None = None
+
+    @property
+    def knows_exponent(self) -> bool:
+        """Whether the interval of a is narrower than what holds without any run."""
+        return self.a is not None and self.a.high - self.a.low <= KNOWN_NOTHING
 
 
 @dataclass(frozen=True, kw_only=True)

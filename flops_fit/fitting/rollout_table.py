@@ -67,7 +67,7 @@ def _default_rows(
         if depth < deeper <= depth + options.max_hidden_budgets
         for trial in trials_of(deeper, found, columns, observed, top, options.level)
     )
-    choice = choose(inner, tuple(hidden[depth].fitted), options)
+    choice = choose(inner, {name: method.law for name, method in hidden[depth].fitted.items()}, options)
     quantile = normal_quantile(options.level)
     return [
         _row(t, "default", quantile, choice.n_form_sd, choice.loss_form_sd)

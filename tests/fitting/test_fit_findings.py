@@ -191,6 +191,11 @@ def test_an_exponent_that_noise_hides():
     noise = np.random.default_rng(1).standard_normal(len(table.loss))
     laws = fit(replace(table, loss=table.loss * np.exp(0.3 * noise)), options=FAST)
     assert {f.code: f.level for f in laws.findings}["exponent_unknown"] == "error"
+    assert not laws.laws["extended"].knows_exponent
+    # Another law that knows it gives the numbers, and is no reason to trust them.
+    assert laws.recommended != "extended"
+    assert laws.laws[laws.recommended].knows_exponent
+    assert "extended cannot tell the exponent" in laws.reason
 
 
 def test_an_untested_exponent_is_no_surer_than_the_stated_floor():

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from flops_fit.fitting.approach3 import JointMethod
+from flops_fit.fitting.choice import default_law
 from flops_fit.fitting.joint import joint_information, make_problem
 from flops_fit.fitting.methods import Methods
-from flops_fit.fitting.outcomes import LawFit
 from flops_fit.fitting.scaling_laws import ScalingLaws
 from flops_fit.records import Finding
 
@@ -19,8 +19,6 @@ MAX_CORRELATION = 0.98
 MAX_CONDITION = 2e4
 """Of the scaled information matrix. Published IsoFLOP sweeps have 600 to 4000, D = 20 N in every run 1e10."""
 MISSED = 2.0
-KNOWN_NOTHING = 1.0
-"""Width of the interval of a. Without any run, a lies between 0 and 1."""
 WORSE_SHARE = 1.0
 
 
@@ -42,20 +40,27 @@ def diagnose_laws(laws: ScalingLaws, methods: Methods) -> Iterator[Finding]:
                 message=f"{name}: {law.reason}.",
                 advice="These runs do not pin this parameter down; do not quote it.",
             )
-    yield from _exponent(laws.laws[laws.recommended])
+    yield from _exponent(laws)
     yield from _separability(methods)
     yield from _disagreement(laws)
     yield from _rollouts(laws)
 
 
-def _exponent(law: LawFit) -> Iterator[Finding]:
-    if law.a is not None and law.a.high - law.a.low > KNOWN_NOTHING:
-        yield Finding(
-            level="error",
-            code="exponent_unknown",
-            message=f"a in N_opt ~ C^a is known to [{law.a.low:.3g}, {law.a.high:.3g}] only, as good as not at all.",
-            advice="Add budgets, sizes on both sides of each minimum, or seeds: the noise hides the optimum.",
-        )
+def _exponent(laws: ScalingLaws) -> Iterator[Finding]:
+    first = default_law(laws.methods) if laws.options.law is None else None
+    for name in dict.fromkeys(name for name in (laws.recommended, first) if name is not None):
+        law = laws.laws[name]
+        if law.a is not None and not law.knows_exponent:
+            instead = "" if name == laws.recommended else f"; {laws.recommended} is shown instead"
+            yield Finding(
+                level="error",
+                code="exponent_unknown",
+                message=(
+                    f"By the {name} law, a in N_opt ~ C^a is known to [{law.a.low:.3g}, {law.a.high:.3g}] only, as "
+                    f"good as not at all{instead}."
+                ),
+                advice="Add budgets, sizes on both sides of each minimum, or seeds: the noise hides the optimum.",
+            )
 
 
 def _separability(methods: Methods) -> Iterator[Finding]:
