@@ -148,7 +148,7 @@ def _baselines(laws: ScalingLaws) -> Iterator[Finding]:
                 level="info",
                 code="baseline_as_good",
                 message=(
-                    f"In the roll-outs {words} missed N_opt by {baseline:.2f} in ln (median), the recommended law by "
+                    f"In the roll-outs {words} missed N_opt by {baseline:.2f} in ln (median), the default choice by "
                     f"{own:.2f}."
                 ),
                 advice="Both stand beside each other in the roll-out table.",
