@@ -10,9 +10,9 @@ from typing import Any
 from torch import nn
 
 from flops_fit.data import as_source, split_held_out
+from flops_fit.distributed import open_world
 from flops_fit.errors import ConfigError, ContractError, PlanError, StoreError
 from flops_fit.fitting import mock_law, simulate_results
-from flops_fit.launching import open_world
 from flops_fit.planning.checks import check_plan
 from flops_fit.planning.isoflop import Subject, SweepSettings, candidate_sizes, plan_isoflop
 from flops_fit.records import SweepPlan
@@ -20,13 +20,13 @@ from flops_fit.result import Result, load_result
 from flops_fit.schema import build
 from flops_fit.store import Store, create_store
 from flops_fit.tasks import Task, make_task, probe_sizes
+from flops_fit.tasks.loss_check import check_loss_is_mean
 from flops_fit.training import train_sweep
-from flops_fit.training.loss_contract import check_loss_is_mean
 from flops_fit.training.settings import TrainSettings
-from flops_fit.training.side_by_side import train_side_by_side
-from flops_fit.training.sweep import Listener, eval_tokens
-from flops_fit.training.worker_count import worker_count
-from flops_fit.training.worker_process import is_portable
+from flops_fit.training.sweep import ProgressCallback, eval_tokens
+from flops_fit.training.workers.count import worker_count
+from flops_fit.training.workers.process import is_portable
+from flops_fit.training.workers.scheduler import train_with_workers
 
 MODES = ("local", "mock")
 # Noise of a simulated run, standard deviation in log loss: about what seeds of one recipe differ by.
@@ -177,7 +177,7 @@ def train_into(
     *,
     make_task: Callable[[], Task],
     retry_failed: bool = False,
-    progress: Listener | None = None,
+    progress: ProgressCallback | None = None,
 ) -> None:
     """Trains every run of the store's plan that has no result yet; on any launcher, by all ranks together.
 
@@ -200,7 +200,7 @@ def train_into(
         check_loss_is_mean(task, smallest.size_param_value, smallest.num_params)
     workers = worker_count(settings, pending)
     if workers > 1 and (settings.workers != "auto" or is_portable(make_task)):
-        train_side_by_side(
+        train_with_workers(
             make_task, pending, store, workers=workers, settings=settings,
             eval_tokens=eval_tokens(task, settings), progress=progress,
         )  # fmt: skip

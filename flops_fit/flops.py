@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -20,8 +19,6 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map
 from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
-
-from flops_fit.data.sources import SampleSource
 
 Loss = Callable[[nn.Module, Any], torch.Tensor]
 
@@ -41,17 +38,15 @@ class FlopCount:
     """"fake" (nothing was computed), "cpu" (two samples were) or "6N" (the counter saw no product: an assumption)."""
 
 
-def measure_flops_per_token(make_model: Callable[[], nn.Module], data: SampleSource, loss: Loss) -> FlopCount:
-    """Counts the training FLOPs per token of a model on the shapes of two samples.
+def measure_flops_per_token(make_model: Callable[[], nn.Module], batch: Any, num_tokens: int, loss: Loss) -> FlopCount:
+    """Counts the training FLOPs per token of a model on the shapes of one batch.
 
     Args:
         make_model: Builds the model on the current default device.
-        data: Gives the samples.
+        batch: Of at least two samples where there are so many: some models treat a batch of one in another way.
+        num_tokens: Tokens in the batch.
         loss: ``loss(model, batch)`` runs the forward pass.
     """
-    count = 2 if data.num_samples is None or data.num_samples > 1 else 1
-    batch = data.batch(np.arange(count, dtype=np.int64))
-    tokens = count * data.tokens_per_sample
     try:
         (dense, skipped), method = _count_fake(make_model, batch, loss), "fake"
     except Exception as error:
@@ -68,7 +63,7 @@ def measure_flops_per_token(make_model: Callable[[], nn.Module], data: SampleSou
             6 * num_params,
         )
         return FlopCount(dense=6.0 * num_params, causal=6.0 * num_params, method="6N")
-    return FlopCount(dense=dense / tokens, causal=(dense - skipped) / tokens, method=method)
+    return FlopCount(dense=dense / num_tokens, causal=(dense - skipped) / num_tokens, method=method)
 
 
 def _count_fake(make_model: Callable[[], nn.Module], batch: Any, loss: Loss) -> tuple[int, float]:

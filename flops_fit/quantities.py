@@ -32,6 +32,11 @@ def format_seconds(seconds: float | None) -> str:
     return f"{seconds / 3600:.1f} h"
 
 
+def count_of(number: int, noun: str) -> str:
+    """Writes "1 run" or "3 runs"."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 def log_spaced(low: float, high: float, count: int) -> list[float]:
     """Returns ``count`` numbers from ``low`` to ``high``, evenly spaced in log, ends exact."""
     if count == 1:

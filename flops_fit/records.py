@@ -30,6 +30,8 @@ class ModelProbe:
     """N without the weights of ``nn.Embedding`` modules that are not also an output layer."""
     flops_per_token: float | None = None
     """Training FLOPs per token, forward and backward, attention counted dense; None if not measured."""
+    flops_per_token_causal: float | None = None
+    """The same without what causal attention skips; None if not measured."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +89,8 @@ class Experiment:
     tokens_per_sample: int
     recipe: Recipe
     seed: int = 0
+    measured_flops_per_token_causal: float | None = None
+    """The measured count without what causal attention skips; None if not measured."""
 
     @property
     def tokens_per_param(self) -> float:
@@ -166,8 +170,12 @@ class RunResult:
     train_loss: float | None = None
     """Mean training loss over the last tenth of the steps."""
     steps: int = 0
+    steps_from_trunk: int = 0
+    """Of these, steps that another run of the same trunk had made."""
+    flops_from_trunk: float = 0.0
+    """FLOPs of those steps: part of ``flops_spent``, and not spent again."""
     environment: Mapping[str, Any] = field(default_factory=dict)
-    """World size, micro-batch, precision, device, versions, time of the end: what did not decide the loss."""
+    """World size, micro-batch, precision, device, versions, time of the end: for people, nothing reads it back."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,9 +10,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from flops_fit.errors import ConfigError
 from flops_fit.fitting import FitOptions, Prediction, ScalingLaws, fit
+from flops_fit.imports.runs import read_runs, select_runs
 from flops_fit.records import Finding, RunResult, RunTable, SweepPlan
 from flops_fit.reporting import chinchilla_table, save_figures, summary_html, write_report
-from flops_fit.runs import read_runs, select_runs
 from flops_fit.schema import build
 from flops_fit.store import Store, open_store, plan_hash
 

@@ -10,7 +10,11 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from flops_fit.flops import measure_flops_per_token
+from flops_fit import flops
+
+
+def measure_flops_per_token(make_model, data, loss):
+    return flops.measure_flops_per_token(make_model, data.batch(range(2)), 2 * data.tokens_per_sample, loss)
 
 
 class Samples:
@@ -216,8 +220,7 @@ def test_llama_405b_is_counted_exactly_within_a_gigabyte():
     code = """
 import resource, sys
 sys.path[:0] = ["tests"]
-from test_flops import hugging_face, llama, own_loss
-from flops_fit.flops import measure_flops_per_token
+from test_flops import hugging_face, llama, measure_flops_per_token, own_loss
 shape = dict(vocab_size=128256, hidden_size=16384, intermediate_size=53248, num_hidden_layers=126,
              num_attention_heads=128, num_key_value_heads=8)
 counted = measure_flops_per_token(lambda: llama(**shape), hugging_face(8192), own_loss)

@@ -1,25 +1,26 @@
-"""Fits scaling laws to finished runs, tests them on the runs themselves, and predicts.
+"""Fits scaling laws to finished runs, backtests them on the runs themselves, and predicts.
 
 `fit.py` calls everything in order:
 
-- which rows enter, and as what: `selection.py`, `columns.py`, `flops_function.py`
-- the methods, all from `methods.py`: `approach1.py`, `approach2.py` (`isoflop.py`, `line.py`, `envelope.py`),
-  `approach3.py` (`joint.py`, `projection.py`), `extended/`, `data_constrained.py`, `counting.py`
-- how sure: `uncertainty/`; how well the top budgets were foretold: `rollout.py`, `rollout_table.py`
-- which one to use: `choice.py`; what to doubt: `diagnostics/`
-- the answer: `scaling_laws.py`, `forecast.py`, `prediction.py`
+- what enters: `inputs/` (logs and exclusions), `outliers.py`, `flops_function.py`
+- the methods, all from `methods/registry.py`: `approach1.py`, `approach2.py` (`isoflop_curve.py`, `optimum_line.py`,
+  `envelope.py`), `approach3.py` (`chinchilla/`), `extended/`, `data_constrained.py`
+- how sure: `uncertainty/`; how well the hidden top budgets were predicted: `backtest/`
+- which law to use: `recommendation.py`; what to doubt: `diagnostics/`; whether to trust the answer: `trust.py`
+- the answer: `scaling_laws.py`, `predict.py`, `prediction.py`; other counts of N: `parameter_counts.py`
 - worlds whose truth is known: `simulation.py`
 """
 
 from flops_fit.fitting.fit import fit
 from flops_fit.fitting.laws import ChinchillaLaw
+from flops_fit.fitting.methods.result import BacktestRow, IsoflopCurve, LawFit
 from flops_fit.fitting.options import FitOptions
-from flops_fit.fitting.outcomes import IsoflopCurve, LawFit, RolloutRow
 from flops_fit.fitting.prediction import Baseline, Estimate, Prediction
 from flops_fit.fitting.scaling_laws import ScalingLaws
 from flops_fit.fitting.simulation import mock_law, simulate_results
 
 __all__ = [
+    "BacktestRow",
     "Baseline",
     "ChinchillaLaw",
     "Estimate",
@@ -27,7 +28,6 @@ __all__ = [
     "IsoflopCurve",
     "LawFit",
     "Prediction",
-    "RolloutRow",
     "ScalingLaws",
     "fit",
     "mock_law",

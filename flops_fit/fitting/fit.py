@@ -6,18 +6,21 @@ from dataclasses import replace
 import numpy as np
 
 from flops_fit.errors import FitError
-from flops_fit.fitting.choice import choose, form_uncertainty
-from flops_fit.fitting.columns import make_columns, select_runs
-from flops_fit.fitting.counting import compare_countings
-from flops_fit.fitting.data_constrained import fit_data_constrained, has_repeats
+from flops_fit.fitting.backtest.form_error import form_uncertainty
+from flops_fit.fitting.backtest.table import run_backtest
+from flops_fit.fitting.backtest.trials import Trial
 from flops_fit.fitting.diagnostics import diagnose
-from flops_fit.fitting.methods import NAMES, Methods, fit_methods
+from flops_fit.fitting.inputs.condense import condense
+from flops_fit.fitting.inputs.exclusions import Selection, select_for_fit
+from flops_fit.fitting.inputs.log_runs import make_log_runs, select_runs
+from flops_fit.fitting.methods.data_constrained import fit_data_constrained, has_repeats
+from flops_fit.fitting.methods.registry import NAMES, Methods, fit_methods
+from flops_fit.fitting.methods.result import LawFit
 from flops_fit.fitting.options import FitOptions
-from flops_fit.fitting.outcomes import LawFit
-from flops_fit.fitting.rollout import Trial
-from flops_fit.fitting.rollout_table import roll_out
+from flops_fit.fitting.outliers import find_outliers
+from flops_fit.fitting.parameter_counts import compare_parameter_counts
+from flops_fit.fitting.recommendation import recommend
 from flops_fit.fitting.scaling_laws import ScalingLaws
-from flops_fit.fitting.selection import Selection, condense, find_outliers, select_for_fit
 from flops_fit.fitting.uncertainty.resampling import normal_quantile
 from flops_fit.fitting.uncertainty.spread import widened_interval
 from flops_fit.records import RunTable
@@ -42,8 +45,8 @@ def fit(runs: RunTable, *, options: FitOptions = DEFAULT) -> ScalingLaws:
     used = selection.runs
     if len(used) < MIN_RUNS:
         raise _too_few(used, runs)
-    methods = fit_methods(condense(make_columns(used)), options, count=options.num_bootstraps)
-    rollouts = roll_out(methods, options)
+    methods = fit_methods(condense(make_log_runs(used)), options, count=options.num_bootstraps)
+    backtest = run_backtest(methods, options, lambda trials, laws: recommend(trials, laws, options).law)
     laws, fitted = _all_laws(methods), dict(methods.fitted)
     if has_repeats(selection.before):
         constrained = fit_data_constrained(selection.before, options)
@@ -51,26 +54,26 @@ def fit(runs: RunTable, *, options: FitOptions = DEFAULT) -> ScalingLaws:
             laws["data_constrained"] = constrained
         else:
             laws["data_constrained"], fitted["data_constrained"] = constrained.law, constrained
-    choice = choose(rollouts.trials, {name: method.law for name, method in fitted.items()}, options)
-    laws = {name: _with_form(law, rollouts.trials, options) for name, law in laws.items()}
+    recommendation = recommend(backtest.trials, {name: method.law for name, method in fitted.items()}, options)
+    laws = {name: _with_form(law, backtest.trials, options) for name, law in laws.items()}
     result = ScalingLaws(
         runs=used,
         runs_excluded=used.excluded,
-        recommended=choice.law,
-        reason=choice.reason,
+        recommended=recommendation.law,
+        reason=recommendation.reason,
         laws=laws,
         isoflop_curves=methods.curves,
         findings=(),
-        rollouts=rollouts.rows,
+        backtest=backtest.rows,
         options=options,
-        flops=methods.columns.flops,
-        choice=choice,
+        flops=methods.log_runs.flops,
+        recommendation=recommendation,
         methods=fitted,
-        trials=rollouts.trials,
-        max_compute=float(np.exp(methods.columns.log_c_top)),
-        countings=compare_countings(used, options) if len(used) == len(methods.columns) else (),
+        trials=backtest.trials,
+        max_compute=float(np.exp(methods.log_runs.log_c_top)),
+        parameter_counts=compare_parameter_counts(used, options) if len(used) == len(methods.log_runs) else (),
         laws_without_exclusions={
-            name: _with_form(law, rollouts.trials, options)
+            name: _with_form(law, backtest.trials, options)
             for name, law in _laws_without_exclusions(selection, options).items()
         },
     )
@@ -88,10 +91,10 @@ def _too_few(used: RunTable, runs: RunTable) -> FitError:
 
 def _without_outliers(selection: Selection, options: FitOptions) -> Selection:
     runs = selection.runs
-    columns = make_columns(runs) if len(runs) >= MIN_RUNS else None
-    if not options.exclude_outliers or columns is None or len(condense(columns)) < len(columns):
+    log_runs = make_log_runs(runs) if len(runs) >= MIN_RUNS else None
+    if not options.exclude_outliers or log_runs is None or len(condense(log_runs)) < len(log_runs):
         return selection
-    keep = ~find_outliers(columns, options)
+    keep = ~find_outliers(log_runs, options)
     reason = (
         f"its loss is more than {options.outlier_threshold:g} robust standard deviations off the law, and its "
         "neighbours are not"
@@ -100,7 +103,7 @@ def _without_outliers(selection: Selection, options: FitOptions) -> Selection:
 
 
 def _with_form(law: LawFit, trials: tuple[Trial, ...], options: FitOptions) -> LawFit:
-    """Widens a law's exponents, as its predictions are, by what its roll-outs, or the stated floor, add per decade."""
+    """Widens a law's exponents, as its predictions are, by what its backtests, or the stated floor, add per decade."""
     if law.a is None or law.b is None:
         return law
     sd, _, _ = form_uncertainty([t for t in trials if t.law == law.name], options)
@@ -113,7 +116,7 @@ def _laws_without_exclusions(selection: Selection, options: FitOptions) -> dict[
     if len(selection.before) == len(selection.runs):
         return {}
     return _all_laws(
-        fit_methods(condense(make_columns(selection.before)), options, count=max(50, options.num_bootstraps // 4))
+        fit_methods(condense(make_log_runs(selection.before)), options, count=max(50, options.num_bootstraps // 4))
     )
 
 

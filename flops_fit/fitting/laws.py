@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from flops_fit.fitting.flops_function import FlopsFunction, constant_flops
-from flops_fit.fitting.optimum import joint_optimum
+from flops_fit.fitting.methods.chinchilla.optimum import parametric_optimum
 from flops_fit.records import FloatArray
 
 
@@ -31,7 +31,7 @@ class ChinchillaLaw:
         """N that minimises the loss on C FLOPs; shape of ``compute``."""
         log_c = np.log(np.asarray(compute, dtype=np.float64))
         theta = np.array([[np.log(self.E), np.log(self.A), np.log(self.B), self.alpha, self.beta]])
-        log_n, _ = joint_optimum(theta, (0.0, 0.0), self.flops, log_c.reshape(-1))
+        log_n, _ = parametric_optimum(theta, (0.0, 0.0), self.flops, log_c.reshape(-1))
         return np.asarray(np.exp(log_n[0]).reshape(log_c.shape))
 
     def d_opt(self, compute: FloatArray | float) -> FloatArray:

@@ -11,7 +11,7 @@ Objective = Literal["huber_log", "squared_log", "squared"]
 
 @dataclass(frozen=True, kw_only=True)
 class FitOptions:
-    """Settings of `fit`. The defaults are the evidence of this module's room, see `choice.py`."""
+    """Settings of `fit`. The defaults are the evidence of this module's room, see `recommendation.py`."""
 
     level: float = 0.9
     """Nominal coverage of every interval."""
@@ -20,7 +20,7 @@ class FitOptions:
     seed: int = 0
     """Of the resampling."""
     law: str | None = None
-    """Name of the law to recommend whatever the evidence says; None lets the roll-outs decide."""
+    """Name of the law to recommend whatever the evidence says; None lets the backtests decide."""
     objective: Objective = "huber_log"
     """What Approach 3 minimises: Huber of log loss, squared log loss, or squared loss."""
     huber_delta: float = 1e-3
@@ -48,9 +48,9 @@ class FitOptions:
     outlier_threshold: float = 8.0
     """How many robust standard deviations above the curve is far."""
     max_hidden_budgets: int = 3
-    """Roll-outs hide the top 1, 2, ... budgets; 0 turns them off."""
+    """Backtests hide the top 1, 2, ... budgets; 0 turns them off."""
     form_floor: float = 0.07
-    """Where roll-outs cannot be measured: sd of log10 N_opt is this times (0.3 + log10 extrapolation)."""
+    """Where backtests cannot be measured: sd of log10 N_opt is this times (0.3 + log10 extrapolation)."""
     loss_form_floor: float = 0.005
     """The same for log10 loss."""
 

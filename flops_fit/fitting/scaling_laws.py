@@ -7,17 +7,18 @@ from typing import Any
 import numpy as np
 
 from flops_fit.errors import ConfigError, FitError
-from flops_fit.fitting.choice import REACH_OFFSET, Choice, form_uncertainty
-from flops_fit.fitting.counting import Counting
+from flops_fit.fitting.backtest.form_error import REACH_OFFSET, form_uncertainty
+from flops_fit.fitting.backtest.trials import Trial, log_n_at_ratio
 from flops_fit.fitting.flops_function import FlopsFunction
-from flops_fit.fitting.forecast import make_prediction
+from flops_fit.fitting.methods.result import BacktestRow, FittedMethod, IsoflopCurve, LawFit, plain_law
 from flops_fit.fitting.options import FitOptions
-from flops_fit.fitting.outcomes import IsoflopCurve, LawFit, RolloutRow, plain_law
+from flops_fit.fitting.parameter_counts import ParameterCount
+from flops_fit.fitting.predict import make_prediction
 from flops_fit.fitting.prediction import Prediction
-from flops_fit.fitting.rollout import Trial, log_n_at_ratio
-from flops_fit.fitting.uncertainty.agreement import COMPARED, disagreement
+from flops_fit.fitting.recommendation import Recommendation
+from flops_fit.fitting.uncertainty.disagreement import COMPARED, disagreement
 from flops_fit.fitting.uncertainty.resampling import normal_quantile
-from flops_fit.fitting.uncertainty.spread import FittedMethod, Spread
+from flops_fit.fitting.uncertainty.spread import Spread
 from flops_fit.records import ExcludedRun, Finding, FloatArray, RunTable
 from flops_fit.schema import to_plain, unknown_name
 
@@ -38,16 +39,16 @@ class ScalingLaws:
     laws: Mapping[str, LawFit]
     isoflop_curves: tuple[IsoflopCurve, ...]
     findings: tuple[Finding, ...]
-    rollouts: tuple[RolloutRow, ...]
+    backtest: tuple[BacktestRow, ...]
     options: FitOptions
     flops: FlopsFunction
     """FLOPs per token as a function of N, read off the runs."""
-    choice: Choice = field(repr=False)
+    recommendation: Recommendation = field(repr=False)
     methods: Mapping[str, FittedMethod] = field(repr=False)
     trials: tuple[Trial, ...] = field(repr=False)
     max_compute: float
     """Largest budget that was fitted, FLOPs."""
-    countings: tuple[Counting, ...]
+    parameter_counts: tuple[ParameterCount, ...]
     """The same runs with parameters counted in other ways."""
     laws_without_exclusions: Mapping[str, LawFit]
     """The laws with outliers and repeated data left in; empty where none was left out."""
@@ -150,8 +151,8 @@ class ScalingLaws:
             "runs_excluded": to_plain(self.runs_excluded),
             "findings": to_plain(self.findings),
             "laws_without_exclusions": {name: plain_law(law) for name, law in self.laws_without_exclusions.items()},
-            "countings": to_plain(self.countings),
-            "backtest": {"rows": to_plain(self.rollouts), "choice": to_plain(self.choice)},
+            "parameter_counts": to_plain(self.parameter_counts),
+            "backtest": {"rows": to_plain(self.backtest), "recommendation": to_plain(self.recommendation)},
         }
 
     def _law_name(self, law: str | None) -> str:
@@ -171,19 +172,19 @@ class ScalingLaws:
         return level
 
     def _spreads(self, name: str, log_compute: FloatArray, level: float) -> tuple[Spread, Spread]:
-        n, loss = self._rolled_out(name, log_compute, level)
+        n, loss = self._backtested(name, log_compute, level)
         if name != self.recommended:
             return n, loss
         others = [
-            self._rolled_out(other, log_compute, level) for other in COMPARED if other in self.methods and other != name
+            self._backtested(other, log_compute, level) for other in COMPARED if other in self.methods and other != name
         ]
         return (
             n.widened(disagreement(n, [size for size, _ in others], level)),
             loss.widened(disagreement(loss, [expected for _, expected in others], level)),
         )
 
-    def _rolled_out(self, name: str, log_compute: FloatArray, level: float) -> tuple[Spread, Spread]:
-        """A law's own answer, widened by its roll-out errors."""
+    def _backtested(self, name: str, log_compute: FloatArray, level: float) -> tuple[Spread, Spread]:
+        """A law's own answer, widened by its backtest errors."""
         n, loss = self.methods[name].optimum(log_compute, level)
         n_form, loss_form = self._form(name, log_compute, level)
         # At least one parameter and one token; a loss is within a factor of 1000 of what was seen.
@@ -195,7 +196,7 @@ class ScalingLaws:
         )
 
     def _form(self, name: str, log_compute: FloatArray, level: float) -> tuple[FloatArray, FloatArray]:
-        """Half-widths of ln N_opt and ln loss that the roll-outs, or the floor, add."""
+        """Half-widths of ln N_opt and ln loss that the backtests, or the floor, add."""
         n_sd, loss_sd, _ = form_uncertainty([t for t in self.trials if t.law == name], self.options)
         reach = np.maximum((log_compute - np.log(self.max_compute)) / np.log(10), 0.0) + REACH_OFFSET
         quantile = normal_quantile(level)

@@ -114,7 +114,7 @@ def adaptive_sweep(
         sizes_per_budget: Runs at each.
         reach: Sizes go from centre / reach to centre * reach.
     """
-    centre, columns = math.sqrt(compute_budgets[0] / 120), []
+    centre, log_runs = math.sqrt(compute_budgets[0] / 120), []
     for index, budget in enumerate(compute_budgets):
         if index:
             centre *= math.sqrt(budget / compute_budgets[index - 1])
@@ -122,9 +122,9 @@ def adaptive_sweep(
         n = centre * np.geomspace(1 / wide, wide, sizes_per_budget)
         d = budget / (6 * n)
         loss = law.loss(n, d) * np.exp(noise * rng.standard_normal(len(n)))
-        columns.append(np.stack([np.full(len(n), budget), n, d, loss]))
+        log_runs.append(np.stack([np.full(len(n), budget), n, d, loss]))
         centre = _vertex(np.log(n), loss)
-    budget_column, n, d, loss = np.concatenate(columns, axis=1)
+    budget_column, n, d, loss = np.concatenate(log_runs, axis=1)
     names = tuple(f"simulated {i}" for i in range(len(n)))
     return RunTable(
         compute_budget=budget_column,

@@ -1,6 +1,6 @@
 """What will keep the fit of a plan from being trusted, said before any compute is spent?"""
 
-from flops_fit.fitting.selection import MAX_EPOCHS
+from flops_fit.fitting.inputs.exclusions import MAX_EPOCHS
 from flops_fit.quantities import format_count, format_flops
 from flops_fit.records import Finding, SweepPlan
 

@@ -229,6 +229,7 @@ def _experiment(
         num_tokens=tokens,
         flops_per_token=_flops_per_token(probe, settings),
         measured_flops_per_token=probe.flops_per_token,
+        measured_flops_per_token_causal=probe.flops_per_token_causal,
         tokens_per_sample=subject.tokens_per_sample,
         recipe=recipe,
         seed=seed,

@@ -4,7 +4,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from flops_fit.fitting import RolloutRow, ScalingLaws
+from flops_fit.fitting import BacktestRow, ScalingLaws
+from flops_fit.quantities import count_of
 from flops_fit.reporting.canvas import (
     BLUE,
     GREY,
@@ -17,7 +18,7 @@ from flops_fit.reporting.canvas import (
     light_grid,
     new_figure,
 )
-from flops_fit.reporting.wording import count_of, law_title
+from flops_fit.reporting.wording import law_title
 
 SURFACES = ("extended", "windowed", "approach3")
 """Laws of L(N, D), to draw residuals of where the recommended one has none."""
@@ -56,9 +57,9 @@ def residual_law(laws: ScalingLaws) -> str | None:
     return None
 
 
-def rollout_figure(laws: ScalingLaws) -> Figure | None:
-    """Predicted over observed N_opt and loss of hidden budgets, per law; None without roll-outs."""
-    rows = laws.rollouts
+def backtest_figure(laws: ScalingLaws) -> Figure | None:
+    """Predicted over observed N_opt and loss of hidden budgets, per law; None without backtests."""
+    rows = laws.backtest
     if not rows:
         return None
     names = list(dict.fromkeys(r.law for r in rows))
@@ -88,7 +89,7 @@ def rollout_figure(laws: ScalingLaws) -> Figure | None:
     return figure
 
 
-def _draw_row(axes: Axes, names: list[str], row: RolloutRow, error: float | None, covered: bool | None) -> None:
+def _draw_row(axes: Axes, names: list[str], row: BacktestRow, error: float | None, covered: bool | None) -> None:
     if error is None:
         return
     value = np.exp(error) if axes.get_subplotspec().colspan.start == 0 else 100 * np.expm1(error)  # type: ignore[union-attr]

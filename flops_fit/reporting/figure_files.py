@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from flops_fit.files import replace_file
 from flops_fit.fitting import ScalingLaws
 from flops_fit.reporting.canvas import figure_bytes, figure_style
-from flops_fit.reporting.check_figures import residual_figure, rollout_figure
+from flops_fit.reporting.check_figures import backtest_figure, residual_figure
 from flops_fit.reporting.figures import isoflop_figure
 from flops_fit.reporting.law_figures import d_opt_figure, loss_figure, n_opt_figure
 
@@ -18,7 +18,7 @@ FIGURES: dict[str, Callable[[ScalingLaws], Figure | None]] = {
     "n_opt": n_opt_figure,
     "d_opt": d_opt_figure,
     "loss": loss_figure,
-    "rollouts": rollout_figure,
+    "backtest": backtest_figure,
     "residuals": residual_figure,
 }
 

@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from flops_fit.fitting import ScalingLaws
+from flops_fit.fitting.trust import tested_factor
 from flops_fit.records import FloatArray, Interval
 from flops_fit.reporting.canvas import (
     BLUE,
@@ -21,7 +22,6 @@ from flops_fit.reporting.canvas import (
     new_figure,
 )
 from flops_fit.reporting.figures import compute_range, singular
-from flops_fit.reporting.trust import tested_factor
 from flops_fit.reporting.wording import law_title
 
 REACH = 100.0
@@ -86,7 +86,7 @@ def _shade_extrapolation(axes: Axes, laws: ScalingLaws, end: float) -> None:
     axes.axvspan(laws.max_compute, end, color=PALE, zorder=0, label="extrapolation")
     tested = laws.max_compute * tested_factor(laws)
     if laws.max_compute < tested < end:
-        axes.axvline(tested, color=GREY, linewidth=0.8, linestyle=":", label="as far as roll-outs tested")
+        axes.axvline(tested, color=GREY, linewidth=0.8, linestyle=":", label="as far as backtests tested")
 
 
 def _draw_ratio_rule(axes: Axes, laws: ScalingLaws, pick: Callable[..., float]) -> None:

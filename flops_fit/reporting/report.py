@@ -10,22 +10,22 @@ import jinja2
 
 from flops_fit.files import replace_file
 from flops_fit.fitting import ScalingLaws
+from flops_fit.fitting.trust import is_tested, judge
 from flops_fit.quantities import format_count, format_flops
 from flops_fit.records import RunResult, SweepPlan
 from flops_fit.reporting.figure_files import draw
 from flops_fit.reporting.report_tables import (
-    counting_table,
+    backtest_table,
     finding_rows,
     law_tables,
+    parameter_count_table,
     prediction_rows,
     provenance_rows,
     rejection_rows,
-    rollout_table,
     run_rows,
     unexcluded_table,
 )
 from flops_fit.reporting.table import HEADER, predict_rows, table_notes, table_row
-from flops_fit.reporting.trust import is_tested, judge
 from flops_fit.reporting.wording import format_estimate, format_fitted, format_loss, law_title
 
 TARGET_FACTOR = 10
@@ -37,7 +37,7 @@ CAPTIONS = {
     "n_opt": "Compute-optimal model size against training compute, by the recommended law.",
     "d_opt": "Compute-optimal training data against training compute, by the recommended law.",
     "loss": "Loss at the optimum against training compute, by the recommended law.",
-    "rollouts": "What each law, fitted to the smaller budgets only, predicted for the hidden larger ones, "
+    "backtest": "What each law, fitted to the smaller budgets only, predicted for the hidden larger ones, "
     "against what was then observed.",
     "residuals": "Loss of every run above what the law expects at its N and D.",
 }
@@ -59,9 +59,9 @@ def write_report(
         captions=CAPTIONS,
         predictions=prediction_rows(laws),
         law_tables=law_tables(laws),
-        countings=counting_table(laws),
+        parameter_counts=parameter_count_table(laws),
         unexcluded=unexcluded_table(laws),
-        rollouts=rollout_table(laws),
+        backtest=backtest_table(laws),
         runs=run_rows(laws, results),
         linked=results is not None,
         excluded=laws.runs_excluded,

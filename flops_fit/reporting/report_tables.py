@@ -107,7 +107,7 @@ def law_tables(laws: ScalingLaws) -> tuple[Table, Table]:
     return exponents, parameters
 
 
-def counting_table(laws: ScalingLaws) -> Table:
+def parameter_count_table(laws: ScalingLaws) -> Table:
     """Exponent and size under each way of counting; empty where there is only one."""
     words = {
         "total": "all parameters",
@@ -117,7 +117,7 @@ def counting_table(laws: ScalingLaws) -> Table:
     rows = tuple(
         (words.get(c.name, c.name), format_fitted(c.a), format_fitted(c.num_params_at_top, format_count),
          format_flops(c.compute_at_top))
-        for c in laws.countings
+        for c in laws.parameter_counts
     )  # fmt: skip
     return Table(
         header=("N counts", "a", "optimal N at the largest budget", "its C"), rows=rows if len(rows) > 1 else ()
@@ -131,11 +131,11 @@ def unexcluded_table(laws: ScalingLaws) -> Table:
     return Table(header=("law", "a", "b", "runs"), rows=rows)
 
 
-def rollout_table(laws: ScalingLaws) -> Table:
+def backtest_table(laws: ScalingLaws) -> Table:
     """Per law: root mean square and worst error on hidden budgets, and how often its interval held."""
     rows = []
-    for name in dict.fromkeys(r.law for r in laws.rollouts):
-        mine = [r for r in laws.rollouts if r.law == name]
+    for name in dict.fromkeys(r.law for r in laws.backtest):
+        mine = [r for r in laws.backtest if r.law == name]
         n = [r.log_n_opt_error for r in mine if r.log_n_opt_error is not None]
         loss = [r.log_loss_error for r in mine if r.log_loss_error is not None]
         rows.append(

@@ -4,11 +4,10 @@ import textwrap
 from collections.abc import Sequence
 
 from flops_fit.fitting import LawFit, Prediction, ScalingLaws
-from flops_fit.quantities import format_count, format_flops
+from flops_fit.fitting.trust import is_tested, judge, tested_factor
+from flops_fit.quantities import count_of, format_count, format_flops
 from flops_fit.records import Finding
-from flops_fit.reporting.trust import is_tested, judge, tested_factor
 from flops_fit.reporting.wording import (
-    count_of,
     format_estimate,
     format_factor,
     format_fitted,
@@ -84,10 +83,10 @@ def _reach(laws: ScalingLaws, p: Prediction) -> str:
     text = f"{format_factor(p.extrapolation_factor)} beyond the largest fitted budget"
     tested = tested_factor(laws)
     if is_tested(laws, p.compute):
-        return f"{text}; the roll-outs tested {format_factor(tested)}."
+        return f"{text}; the backtests tested {format_factor(tested)}."
     if tested <= 1.0:
-        return f"{text}, and no roll-out could test that."
-    return f"{text}; the roll-outs tested only {format_factor(tested)}."
+        return f"{text}, and no backtest could test that."
+    return f"{text}; the backtests tested only {format_factor(tested)}."
 
 
 def _laws(laws: ScalingLaws) -> str:

@@ -4,9 +4,9 @@ import math
 from collections.abc import Sequence
 
 from flops_fit.fitting import Prediction, ScalingLaws
+from flops_fit.fitting.trust import is_tested, tested_factor
 from flops_fit.quantities import format_count, format_flops
 from flops_fit.records import Finding
-from flops_fit.reporting.trust import is_tested, tested_factor
 from flops_fit.reporting.wording import format_estimate, format_factor, format_loss, format_number
 
 HEADER = ("Compute Budget", "Optimal N", "Optimal D", "D/N Ratio", "Predicted Loss")
@@ -39,7 +39,7 @@ def predict_rows(laws: ScalingLaws, compute_budgets: Sequence[float] | None = No
 
 
 def table_row(laws: ScalingLaws, prediction: Prediction) -> tuple[str, ...]:
-    """The cells of one row; a budget beyond the roll-outs carries a mark."""
+    """The cells of one row; a budget beyond the backtests carries a mark."""
     marks = ["" if is_tested(laws, prediction.compute) else MARK, USELESS if _errors(prediction) else ""]
     return (
         " ".join([format_flops(prediction.compute), *filter(None, marks)]),
@@ -66,9 +66,9 @@ def _errors(prediction: Prediction) -> list[Finding]:
 def _beyond_note(laws: ScalingLaws) -> str:
     factor = tested_factor(laws)
     if factor <= 1.0:
-        return f"{MARK} Extrapolation that no roll-out could test."
+        return f"{MARK} Extrapolation that no backtest could test."
     top = format_flops(factor * laws.max_compute)
-    return f"{MARK} Farther than the roll-outs tested: {top} FLOPs, {format_factor(factor)} the largest fitted budget."
+    return f"{MARK} Farther than the backtests tested: {top} FLOPs, {format_factor(factor)} the largest fitted budget."
 
 
 def default_budgets(laws: ScalingLaws) -> tuple[float, ...]:

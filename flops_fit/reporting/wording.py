@@ -61,8 +61,3 @@ def format_fitted(interval: Interval | None, write: Callable[[float], str] = for
     if interval is None:
         return "-"
     return f"{write(interval.value)} {format_bounds(interval.low, interval.high, write)}"
-
-
-def count_of(number: int, noun: str) -> str:
-    """Writes "1 run" or "3 runs"."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

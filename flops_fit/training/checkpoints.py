@@ -18,8 +18,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from flops_fit.distributed import World
 from flops_fit.files import storage_errors
-from flops_fit.launching import World
 
 # A half-written folder this old is of a process that was killed, not of another one that writes now.
 ABANDONED_SECONDS = 3600

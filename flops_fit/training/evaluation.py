@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from flops_fit.data.sources import SampleSource
-from flops_fit.launching import World
+from flops_fit.distributed import World
 from flops_fit.tasks import Task, compute_loss, count_targets
 from flops_fit.training.feeding import moved
 

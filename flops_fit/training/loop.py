@@ -15,18 +15,18 @@ import numpy as np
 import torch
 from torch import nn
 
-from flops_fit.launching import World
+from flops_fit.distributed import World
 from flops_fit.records import Experiment
 from flops_fit.tasks import Task, create_model
-from flops_fit.training.accumulation import Run, accumulate_alone, accumulate_together
-from flops_fit.training.averaging import WeightAverage
 from flops_fit.training.checkpoints import load_checkpoint, save_checkpoint, tensors_of
-from flops_fit.training.engine_choice import EngineChoice
+from flops_fit.training.engine.probe import EngineChoice
 from flops_fit.training.feeding import pinned, prefetched, step_batches
 from flops_fit.training.metrics import MetricsLog
 from flops_fit.training.optimizers import make_optimizer, scale_gradients
 from flops_fit.training.schedules import learning_rate, steps_without_end
 from flops_fit.training.settings import TrainSettings
+from flops_fit.training.step import Run, accumulate_alone, accumulate_together
+from flops_fit.training.weight_average import WeightAverage
 
 # A mean loss this many times the first one is not training any more.
 EXPLODED = 10.0

@@ -10,12 +10,12 @@ import torch
 from accelerate import Accelerator
 from accelerate.tracking import filter_trackers
 
+from flops_fit.distributed import World
 from flops_fit.errors import ConfigError
-from flops_fit.launching import World
 from flops_fit.records import Experiment
 from flops_fit.schema import to_plain
-from flops_fit.training.engine_choice import EngineChoice
-from flops_fit.training.peak import peak_flops_per_second
+from flops_fit.training.engine.peak_flops import peak_flops_per_second
+from flops_fit.training.engine.probe import EngineChoice
 from flops_fit.training.settings import TrainSettings
 
 

@@ -1,34 +1,21 @@
-"""From the runs that are to be made to their results, one after another, by all processes together."""
+"""The runs of a sweep, one after another, by all processes together."""
 
-import contextlib
 import logging
-import os
 import shutil
-import time
-import traceback
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Sequence
 
-import torch
-
-from flops_fit.errors import ConfigError, ModelFailed, StoreError
-from flops_fit.launching import World
+from flops_fit.distributed import World
 from flops_fit.quantities import format_flops
 from flops_fit.records import Experiment, RunResult
 from flops_fit.store import Store
 from flops_fit.tasks import Task
-from flops_fit.training.chains import chains_of, in_order, trunk_id
-from flops_fit.training.engine_choice import EngineChoice, choose_engine, halved
-from flops_fit.training.evaluation import held_out_loss, held_out_samples
-from flops_fit.training.forecast import TimeLeft
-from flops_fit.training.loop import Progress, Trained, train_model
+from flops_fit.training.evaluation import held_out_samples
+from flops_fit.training.experiment import train_experiment
 from flops_fit.training.settings import TrainSettings
+from flops_fit.training.time_left import TimeLeft
+from flops_fit.training.trunks import group_by_trunk, order_by_trunk, trunk_id
 
-# Below this a second thread costs more than it brings (measured at 0.1M parameters).
-MIN_PARAMS_FOR_THREADS = 1_000_000
-
-Listener = Callable[[RunResult, float | None], None]
+ProgressCallback = Callable[[RunResult, float | None], None]
 """Told of each run that has ended, and the seconds that the rest will take; None while that cannot be said."""
 
 logger = logging.getLogger(__name__)
@@ -41,16 +28,16 @@ def train_sweep(
     *,
     world: World,
     settings: TrainSettings,
-    progress: Listener | None = None,
+    progress: ProgressCallback | None = None,
 ) -> None:
     """Trains runs and publishes each result; a run that fails is recorded and the next one begins.
 
     Runs of one trunk (size, seed and recipe) are made shortest first, so that each begins where the one before left
     the common steps. The result of a run is the same to the bit without that; ``flops_spent`` of each counts them,
-    and its ``environment`` says how many of these were taken over (``flops_from_trunk``).
+    and ``flops_from_trunk`` says how many of these another run had made.
     """
-    runs = in_order(world.agree(list(experiments)))
-    left = TimeLeft(chains_of(runs, share_trunks=settings.share_trunks), eval_tokens=eval_tokens(task, settings))
+    runs = order_by_trunk(world.agree(list(experiments)))
+    left = TimeLeft(group_by_trunk(runs, share_trunks=settings.share_trunks), eval_tokens=eval_tokens(task, settings))
     results = []
     for i, experiment in enumerate(runs):
         trunk = store.root / "trunks" / trunk_id(experiment) if settings.share_trunks else None
@@ -70,13 +57,13 @@ def train_sweep(
                 progress(result, left.after(result))
         results.append(result)
     if world.is_main:
-        tell_shared(results)
+        log_shared_flops(results)
 
 
-def tell_shared(results: Sequence[RunResult]) -> None:
+def log_shared_flops(results: Sequence[RunResult]) -> None:
     """Logs how much of the runs did not have to be trained."""
     spent = sum(r.flops_spent for r in results)
-    shared = sum(r.environment["flops_from_trunk"] for r in results)
+    shared = sum(r.flops_from_trunk for r in results)
     if shared:
         logger.info("of %s in these runs, %s were shared along trunks", format_flops(spent), format_flops(shared))
 
@@ -85,127 +72,3 @@ def eval_tokens(task: Task, settings: TrainSettings) -> int:
     """Counts the tokens that each held-out loss is measured on."""
     data = task.eval_data
     return 0 if data is None else held_out_samples(data, settings.eval_samples) * data.tokens_per_sample
-
-
-def train_experiment(
-    task: Task,
-    experiment: Experiment,
-    run_dir: Path,
-    *,
-    world: World,
-    settings: TrainSettings,
-    trunk_dir: Path | None = None,
-    leaves_trunk: bool = True,
-) -> RunResult:
-    """Trains and evaluates one run; returns what it came to, whatever that is.
-
-    Args:
-        task: Model, data and loss.
-        experiment: The run.
-        run_dir: For its metrics and checkpoints.
-        world: The processes that take part; all of them call this.
-        settings: Of the engine.
-        trunk_dir: Where runs of one trunk keep their common steps and the engine's choice; None for a run alone.
-        leaves_trunk: Whether to leave the state of the last common step there for a longer run.
-
-    Raises:
-        ConfigError: If a setting cannot be used here.
-        StoreError: If the disk refuses.
-    """
-    started = time.perf_counter()
-    trained: Trained | None = None
-    progress = Progress()
-    choice: EngineChoice | None = None
-    loss = error = reason = None
-    status = "completed"
-    try:
-        with _threads_for(experiment.num_params, world):
-            choice = choose_engine(task, experiment, world, settings, (trunk_dir or run_dir) / "engine.json")
-            trained, choice = _train_within_memory(
-                task, experiment, run_dir, world, settings, choice, trunk_dir, leaves_trunk, progress
-            )
-            if trained.diverged is None:
-                loss, error = held_out_loss(task, trained.model, world, settings.eval_samples, choice.micro_batch)
-            else:
-                status, reason = "diverged", trained.diverged
-    except (StoreError, ConfigError):
-        raise
-    except Exception as problem:
-        if world.size > 1 and not isinstance(problem, (ModelFailed, torch.OutOfMemoryError)):
-            raise  # The processes have not agreed on this: the world is broken, and the launcher must end it.
-        status, reason = "failed", traceback.format_exc()
-    unique = task.unique_tokens
-    seen = experiment.tokens_after(progress.steps)
-    causal = None if choice is None else choice.flops_per_token_causal
-    per_token = experiment.measured_flops_per_token or experiment.flops_per_token
-    return RunResult(
-        experiment=experiment,
-        status=status,  # type: ignore[arg-type]
-        loss=loss,
-        loss_std_error=error,
-        tokens_seen=seen,
-        flops_spent=seen * per_token,
-        flops_spent_causal=None if causal is None else seen * causal,
-        wall_seconds=time.perf_counter() - started,
-        reason=reason,
-        epochs=None if unique is None else seen / unique,
-        train_loss=None if trained is None else trained.train_loss,
-        steps=progress.steps,
-        environment={
-            "steps_from_trunk": progress.steps_from_trunk,
-            "flops_from_trunk": progress.steps_from_trunk * experiment.recipe.batch_tokens * per_token,
-            **_environment(world, choice),
-        },
-    )
-
-
-def _train_within_memory(
-    task: Task,
-    experiment: Experiment,
-    run_dir: Path,
-    world: World,
-    settings: TrainSettings,
-    choice: EngineChoice,
-    trunk_dir: Path | None,
-    leaves_trunk: bool,
-    progress: Progress,
-) -> tuple[Trained, EngineChoice]:
-    while True:
-        try:
-            trained = train_model(
-                task, experiment, run_dir, world=world, settings=settings, choice=choice,
-                trunk_dir=trunk_dir, leaves_trunk=leaves_trunk, progress=progress,
-            )  # fmt: skip
-            return trained, choice
-        except torch.OutOfMemoryError:
-            # Raised on every process alike.
-            smaller = halved(choice, experiment, world.size)
-            if smaller is None:
-                raise
-            choice = smaller
-            logger.warning("out of memory: %d samples per forward pass from here", choice.micro_batch)
-
-
-@contextlib.contextmanager
-def _threads_for(num_params: int, world: World) -> Iterator[None]:
-    before = torch.get_num_threads()
-    if world.device.type == "cpu" and num_params < MIN_PARAMS_FOR_THREADS:
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def _environment(world: World, choice: EngineChoice | None) -> dict[str, Any]:
-    return {
-        "world_size": world.size,
-        "device": torch.cuda.get_device_name(world.device) if world.device.type == "cuda" else world.device.type,
-        "precision": None if choice is None else choice.precision,
-        "plain_attention": None if choice is None else choice.plain_attention,
-        "micro_batch": None if choice is None else choice.micro_batch,
-        "compiled": None if choice is None else choice.compiled,
-        "torch": torch.__version__,
-        "ended_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "host": os.uname().nodename,
-    }

@@ -27,11 +27,11 @@ from accelerate.state import AcceleratorState
 from flops_fit.examples.gpt_stdlib import GPT, cross_entropy
 from references import DEVICE, NEVER, SIZES, VOCAB, Subject, accelerate_example, ceiling, plain, trainer
 
-from flops_fit.launching import open_world
+from flops_fit.distributed import open_world
 from flops_fit.records import Experiment, Recipe
 from flops_fit.tasks import make_task
 from flops_fit.training import TrainSettings
-from flops_fit.training.engine_choice import choose_engine
+from flops_fit.training.engine.probe import choose_engine
 from flops_fit.training.loop import train_model
 
 ENVIRONMENT = {

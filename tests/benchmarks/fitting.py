@@ -1,7 +1,7 @@
 """How fast, how small and how honest is the fitting room? Prints what CHANGELOG and docstrings quote.
 
 python tests/benchmarks/fitting.py speed       ratios in one process, on CPU time, one BLAS thread
-python tests/benchmarks/fitting.py rollouts    published sweeps in ../shared, top 1, 2, 3 budgets hidden
+python tests/benchmarks/fitting.py backtest    published sweeps in ../shared, top 1, 2, 3 budgets hidden
 python tests/benchmarks/fitting.py coverage    four worlds x three noises, targets 10, 100, 1000 times
 python tests/benchmarks/fitting.py all         everything; about ten minutes on one core
 """
@@ -36,8 +36,8 @@ from tables_of_runs import (
 )
 
 from flops_fit.fitting import FitOptions, fit
-from flops_fit.fitting.columns import make_columns
-from flops_fit.fitting.joint import fit_joint, make_problem
+from flops_fit.fitting.inputs.log_runs import make_log_runs
+from flops_fit.fitting.methods.chinchilla.fit import fit_parametric, make_problem
 from flops_fit.fitting.simulation import WORLDS
 
 DELTA = 1e-3
@@ -46,7 +46,7 @@ LAWS = ("default", "extended", "windowed", "approach3", "approach2", "akima", "a
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("speed", "rollouts", "coverage", "all", "memory"))
+    parser.add_argument("what", choices=("speed", "backtest", "coverage", "all", "memory"))
     parser.add_argument("--replicates", type=int, default=100, help="sweeps of each world and noise")
     parser.add_argument("--starts", type=int, default=125, help="of the 3125 L-BFGS starts; time is scaled up")
     parser.add_argument("--resamples", type=int, default=60, help="of the BFGS bootstrap; time is scaled up")
@@ -56,8 +56,8 @@ def main():
         return
     if options.what in ("speed", "all"):
         speed(options.starts, options.resamples)
-    if options.what in ("rollouts", "all"):
-        rollouts()
+    if options.what in ("backtest", "all"):
+        backtest()
     if options.what in ("coverage", "all"):
         coverage(options.replicates)
 
@@ -67,11 +67,11 @@ def epoch_points():
 
 
 def own_bootstrap(table, count):
-    columns = make_columns(table)
+    columns = make_log_runs(table)
     problem = make_problem(columns.log_n, columns.log_d, columns.log_loss, "huber_log", DELTA)
     size = len(columns)
     weights = np.random.default_rng(42).multinomial(size, np.full(size, 1 / size), size=count).astype(float)
-    return fit_joint(problem, weights, keep=3, tolerance=1e-7)
+    return fit_parametric(problem, weights, keep=3, tolerance=1e-7)
 
 
 def reference_objective(theta, log_n, log_d, log_loss):
@@ -132,9 +132,9 @@ def speed(starts, resamples):
     own_boot = time.process_time() - begun
     begun = time.process_time()
     for _ in range(20):
-        columns = make_columns(table)
+        columns = make_log_runs(table)
         problem = make_problem(columns.log_n, columns.log_d, columns.log_loss, "huber_log", DELTA)
-        point = fit_joint(problem, np.ones((1, 240)), keep=5, tolerance=1e-13)
+        point = fit_parametric(problem, np.ones((1, 240)), keep=5, tolerance=1e-13)
     own_point = (time.process_time() - begun) / 20
 
     their_boot = bfgs_bootstrap(automatic_objective, logs, resamples)
@@ -180,14 +180,14 @@ def published_sweeps():
         yield f"gemstones {condition}", gemstones(condition)
 
 
-def rollouts():
+def backtest():
     """The hidden budget that stands furthest from the kept ones is counted, once for each sweep and depth."""
     found = collections.defaultdict(list)
     for name, table in published_sweeps():
         laws = fit(table, options=FitOptions(num_bootstraps=100))
         line = []
         for hidden in (1, 2, 3):
-            rows = [r for r in laws.rollouts if r.hidden == hidden]
+            rows = [r for r in laws.backtest if r.hidden == hidden]
             top = max((r.compute_budget for r in rows), default=None)
             for row in rows:
                 if row.compute_budget == top and row.log_n_opt_error is not None:

@@ -3,8 +3,8 @@
 import numpy as np
 
 from flops_fit.fitting import FitOptions, fit
-from flops_fit.fitting.columns import make_columns
-from flops_fit.fitting.joint import fit_joint, make_problem
+from flops_fit.fitting.inputs.log_runs import make_log_runs
+from flops_fit.fitting.methods.chinchilla.fit import fit_parametric, make_problem
 from flops_fit.fitting.simulation import adaptive_sweep, draw_world
 
 TARGETS = (10.0, 100.0, 1000.0)
@@ -31,9 +31,9 @@ def coverage_of_one(name, noise, seed):
 
 def laplace_width(table, compute):
     """Width of Approach 3's z interval of ln N_opt: least squares on log loss, sigma by maximum likelihood."""
-    columns = make_columns(table)
-    problem = make_problem(columns.log_n, columns.log_d, columns.log_loss, "squared_log", 1.0)
-    theta = fit_joint(problem, np.ones((1, len(columns))), keep=5).theta[0]
+    log_runs = make_log_runs(table)
+    problem = make_problem(log_runs.log_n, log_runs.log_d, log_runs.log_loss, "squared_log", 1.0)
+    theta = fit_parametric(problem, np.ones((1, len(log_runs))), keep=5).theta[0]
 
     def log_loss(t):
         return np.logaddexp(t[0], np.logaddexp(t[1] - t[3] * problem.x, t[2] - t[4] * problem.y))

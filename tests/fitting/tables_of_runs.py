@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from flops_fit.imports.runs import read_runs
 from flops_fit.records import RunTable
-from flops_fit.runs import read_runs
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 

@@ -6,8 +6,9 @@ import sys
 import pytest
 from fits import lawless_laws, sound_laws, tiny_laws, untrusted_laws
 
+from flops_fit.fitting import trust
 from flops_fit.quantities import format_count, format_flops
-from flops_fit.reporting import chinchilla_table, format_summary, trust
+from flops_fit.reporting import chinchilla_table, format_summary
 from flops_fit.reporting.wording import format_factor
 
 
@@ -81,7 +82,7 @@ def test_the_summary_holds_the_prediction_beside_the_rule():
 def test_an_untested_extrapolation_is_said_before_the_numbers():
     laws = sound_laws()
     text = format_summary(laws, laws.predict(1e26))
-    assert text.index("roll-out") < text.index("At C =")
+    assert text.index("backtest") < text.index("At C =")
 
 
 def test_the_summary_does_not_load_matplotlib():

@@ -4,7 +4,7 @@ import pytest
 from support import ChainData, TinyLM, sequence_loss
 
 from flops_fit.data import as_source
-from flops_fit.launching import open_world
+from flops_fit.distributed import open_world
 from flops_fit.tasks import make_task
 
 

@@ -181,9 +181,9 @@ class FailingAt(ChainData):
 
 
 def test_a_failed_run_says_what_it_spent_until_then(train, tiny_task):
-    # The data of 5 whole steps of 8 samples and of half a step; nothing is probed.
+    # The data of 5 whole steps of 8 samples and of half a step, and the sample whose targets are counted; no probe.
     settings = {"precision": "fp32", "compile": "never", "micro_batch_samples": 8}
-    result = train(task=replace(tiny_task, train_data=as_source(FailingAt(44))), **settings)
+    result = train(task=replace(tiny_task, train_data=as_source(FailingAt(45))), **settings)
     assert (result.status, result.loss, result.steps) == ("failed", None, 5)
     assert result.tokens_seen == 5 * 128
     assert result.flops_spent == 5 * 128 * 1200.0
@@ -269,3 +269,9 @@ def test_a_damaged_checkpoint_is_passed_over(train, tmp_path):
     assert len(checkpoints) == 2
     (checkpoints[-1] / "tensors.safetensors").write_bytes(b"torn")
     assert train(folder="run").loss == whole.loss
+
+
+def test_the_causal_flops_of_the_probe_are_those_that_the_run_spent(tiny_task, world, tmp_path):
+    experiment = make_experiment(measured_flops_per_token_causal=1000.0)
+    result = train_experiment(tiny_task, experiment, tmp_path, world=world, settings=TrainSettings(compile="never"))
+    assert (result.flops_spent, result.flops_spent_causal) == (1200.0 * result.tokens_seen, 1000.0 * result.tokens_seen)

@@ -13,7 +13,7 @@ from support import make_experiment
 
 from flops_fit.errors import ConfigError
 from flops_fit.training import TrainSettings, metrics, train_experiment
-from flops_fit.training.peak import GPU_PEAKS, peak_flops_per_second
+from flops_fit.training.engine.peak_flops import GPU_PEAKS, peak_flops_per_second
 
 
 @pytest.fixture

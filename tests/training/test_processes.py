@@ -16,7 +16,7 @@ from pathlib import Path
 sys.path[:0] = [{tests!r}]
 from support import ChainData, TinyLM, make_experiment, sequence_loss
 from flops_fit.data import as_source
-from flops_fit.launching import open_world
+from flops_fit.distributed import open_world
 from flops_fit.tasks import make_task
 from flops_fit.training import TrainSettings, train_experiment
 import torch
@@ -105,7 +105,7 @@ def test_two_processes_give_the_loss_of_one(launcher, ema_decay, tmp_path):
 
 
 def test_a_world_that_accelerate_does_not_see_is_refused():
-    code = "from flops_fit.launching import open_world\nwith open_world(): print('trained')"
+    code = "from flops_fit.distributed import open_world\nwith open_world(): print('trained')"
     # WORLD_SIZE alone, without RANK: what an incomplete launcher leaves behind.
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, env=ENV | {"WORLD_SIZE": "2"}, timeout=120
@@ -121,7 +121,7 @@ from pathlib import Path
 sys.path[:0] = [{tests!r}]
 from support import ChainData, TinyLM, make_experiment, sequence_loss
 from flops_fit.data import as_source
-from flops_fit.launching import open_world
+from flops_fit.distributed import open_world
 from flops_fit.records import SweepPlan
 from flops_fit.store import create_store, open_store
 from flops_fit.tasks import make_task
@@ -142,7 +142,7 @@ with open_world() as world:
         world.agree(None)
         if world.is_main:
             found = sorted(store.results(), key=lambda r: r.experiment.num_tokens)
-            print("SWEEP", *(v for r in found for v in (r.loss, r.environment["steps_from_trunk"])))
+            print("SWEEP", *(v for r in found for v in (r.loss, r.steps_from_trunk)))
 """
 
 

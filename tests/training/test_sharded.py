@@ -15,7 +15,7 @@ sys.path[:0] = [{tests!r}]
 from torch import nn
 from support import ChainData, TinyLM, make_experiment, sequence_loss
 from flops_fit.data import as_source
-from flops_fit.launching import open_world
+from flops_fit.distributed import open_world
 from flops_fit.tasks import make_task
 from flops_fit.training import TrainSettings, train_experiment
 

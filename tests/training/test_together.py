@@ -16,16 +16,16 @@ sys.path[:0] = [{tests!r}]
 import torch
 from accelerate import PartialState
 from support import ChainData, TinyLM, make_experiment, sequence_loss
-from flops_fit import launching
+from flops_fit import distributed
 from flops_fit.data import as_source
-from flops_fit.launching import open_world
+from flops_fit.distributed import open_world
 from flops_fit.records import SweepPlan
 from flops_fit.store import create_store, open_store
 from flops_fit.tasks import make_task
 from flops_fit.training import TrainSettings, train_sweep
 
 root, trouble = Path(sys.argv[1]), sys.argv[2]
-launching.PATIENCE = timedelta(seconds=3)
+distributed.PATIENCE = timedelta(seconds=3)
 
 def is_second():
     return PartialState().process_index == 1

@@ -63,7 +63,7 @@ def test_a_branch_is_equal_to_the_bit_to_the_run_alone(sweep, schedule, ema_deca
             alone[name].loss, alone[name].train_loss, alone[name].tokens_seen, alone[name].steps
         )  # fmt: skip
     # The shorter run's steps before its decay are not made again: 160 of 200 samples in steps of 8, and one more.
-    taken = {name: result.environment["steps_from_trunk"] for name, result in shared.items()}
+    taken = {name: result.steps_from_trunk for name, result in shared.items()}
     assert taken[f"run-{16 * 200}"] == 0
     assert taken[f"run-{16 * 403}"] == (21 if schedule == "wsd" else 24)
 
@@ -71,7 +71,7 @@ def test_a_branch_is_equal_to_the_bit_to_the_run_alone(sweep, schedule, ema_deca
 def test_the_flops_that_trunks_save_are_told(sweep, caplog):
     with caplog.at_level(logging.INFO):
         results, _ = sweep("shared", make_runs())
-    saved = {name: r.environment["flops_from_trunk"] for name, r in results.items()}
+    saved = {name: r.flops_from_trunk for name, r in results.items()}
     # 21 steps of 128 tokens at 1200 FLOPs each.
     assert saved[f"run-{16 * 403}"] == 21 * 128 * 1200.0
     assert "were shared along trunks" in caplog.text
@@ -105,7 +105,7 @@ def test_a_trunk_of_another_arithmetic_is_not_used(tiny_task, world, tmp_path):
         )  # fmt: skip
 
     run(16 * 200, "short", "bf16")
-    assert run(16 * 403, "long", "fp32").environment["steps_from_trunk"] == 0
+    assert run(16 * 403, "long", "fp32").steps_from_trunk == 0
 
 
 @pytest.mark.parametrize("at", [100, 250, 390, 600, 800])

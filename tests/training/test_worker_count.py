@@ -6,9 +6,9 @@ from support import make_experiment
 
 from flops_fit.errors import LaunchError
 from flops_fit.training import TrainSettings
-from flops_fit.training import worker_count as counting
-from flops_fit.training.worker_count import worker_count
-from flops_fit.training.worker_process import places
+from flops_fit.training.workers import count as counting
+from flops_fit.training.workers.count import worker_count
+from flops_fit.training.workers.process import places
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from flops_fit.fitting.methods import Methods
+from flops_fit.fitting.methods.registry import Methods
 from flops_fit.records import Finding
 
 ENOUGH_BUDGETS = 5
@@ -16,21 +16,21 @@ FLAT = 3.0
 
 def diagnose_curves(methods: Methods) -> Iterator[Finding]:
     """Yields findings about refused minima, flat valleys and too few budgets."""
-    if methods.columns.is_scattered:
+    if methods.log_runs.is_scattered:
         yield Finding(
             level="warning",
             code="no_isoflop_curves",
             message=(
-                f"The {len(methods.columns)} runs stand on {methods.columns.num_budgets} different budgets, so there "
+                f"The {len(methods.log_runs)} runs stand on {methods.log_runs.num_budgets} different budgets, so there "
                 "are no IsoFLOP curves and no minimum was observed."
             ),
             advice="The joint laws stand alone; what they say of N_opt cannot be tested on these runs.",
         )
-        if methods.columns.num_budgets >= MIN_BUDGETS:
+        if methods.log_runs.num_budgets >= MIN_BUDGETS:
             return
     usable = sum(c.n_opt is not None for c in methods.curves)
     if usable < ENOUGH_BUDGETS:
-        too_few = methods.columns.num_budgets < MIN_BUDGETS
+        too_few = methods.log_runs.num_budgets < MIN_BUDGETS
         yield Finding(
             level="error" if too_few else "warning",
             code="few_budgets",

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from flops_fit.fitting.approach3 import JointMethod
-from flops_fit.fitting.choice import default_law
-from flops_fit.fitting.joint import joint_information, make_problem
-from flops_fit.fitting.methods import Methods
+from flops_fit.fitting.methods.approach3 import ParametricMethod
+from flops_fit.fitting.methods.chinchilla.fit import make_problem, parametric_information
+from flops_fit.fitting.methods.registry import Methods
+from flops_fit.fitting.recommendation import default_law
 from flops_fit.fitting.scaling_laws import ScalingLaws
 from flops_fit.records import Finding
 
@@ -23,7 +23,7 @@ WORSE_SHARE = 1.0
 
 
 def diagnose_laws(laws: ScalingLaws, methods: Methods) -> Iterator[Finding]:
-    """Yields findings about bounds, separability, disagreement and roll-outs."""
+    """Yields findings about bounds, separability, disagreement and backtests."""
     if laws.recommended is None:
         yield Finding(
             level="error",
@@ -43,7 +43,7 @@ def diagnose_laws(laws: ScalingLaws, methods: Methods) -> Iterator[Finding]:
     yield from _exponent(laws)
     yield from _separability(methods)
     yield from _disagreement(laws)
-    yield from _rollouts(laws)
+    yield from _backtest(laws)
 
 
 def _exponent(laws: ScalingLaws) -> Iterator[Finding]:
@@ -65,11 +65,11 @@ def _exponent(laws: ScalingLaws) -> Iterator[Finding]:
 
 def _separability(methods: Methods) -> Iterator[Finding]:
     method = methods.fitted.get("approach3")
-    if not isinstance(method, JointMethod):
+    if not isinstance(method, ParametricMethod):
         return
-    columns = methods.columns
-    problem = make_problem(columns.log_n, columns.log_d, columns.log_loss, "squared_log", 1.0)
-    information = joint_information(problem, columns.weight[None], method.theta[:1])[0]
+    log_runs = methods.log_runs
+    problem = make_problem(log_runs.log_n, log_runs.log_d, log_runs.log_loss, "squared_log", 1.0)
+    information = parametric_information(problem, log_runs.weight[None], method.theta[:1])[0]
     condition = float(np.linalg.cond(information))
     covariance = np.linalg.pinv(information)
     alpha_beta = float(covariance[3, 4] / np.sqrt(covariance[3, 3] * covariance[4, 4]))
@@ -101,16 +101,16 @@ def _disagreement(laws: ScalingLaws) -> Iterator[Finding]:
                 f"At {TARGET:g} times the largest budget the methods put N_opt at {listed}: a factor of "
                 f"{max(said.values()) / min(said.values()):.3g} apart."
             ),
-            advice="Look at the roll-outs for which to trust, and add a budget before spending on the largest.",
+            advice="Look at the backtests for which to trust, and add a budget before spending on the largest.",
         )
 
 
-def _rollouts(laws: ScalingLaws) -> Iterator[Finding]:
+def _backtest(laws: ScalingLaws) -> Iterator[Finding]:
     own = [t for t in laws.trials if t.law == laws.recommended]
     if not own:
         yield Finding(
             level="warning",
-            code="no_rollouts",
+            code="no_backtest",
             message="Too few budgets to hide any, so the answer is untested; a stated floor widens its intervals.",
             advice="Five budgets or more let the smaller ones predict the larger.",
         )
@@ -119,16 +119,16 @@ def _rollouts(laws: ScalingLaws) -> Iterator[Finding]:
     sized = [t.n_error / t.n_sd for t in own if t.n_error is not None]
     z_size = float(np.sqrt(np.mean(np.square(sized)))) if sized else 0.0
     for what, z, added in (
-        ("N_opt", z_size, laws.choice.n_form_sd),
-        ("loss", z_loss, laws.choice.loss_form_sd),
+        ("N_opt", z_size, laws.recommendation.n_form_sd),
+        ("loss", z_loss, laws.recommendation.loss_form_sd),
     ):
         if z > MISSED:
             yield Finding(
                 level="warning",
-                code="rollout_missed",
+                code="backtest_missed",
                 message=(
                     f"Hidden budgets' {what} was missed by {z:.1f} standard errors (root mean square over "
-                    f"{len(own)} roll-outs)."
+                    f"{len(own)} backtests)."
                 ),
                 advice=f"The interval of {what} is widened by a form part of {added:.3g} per decade for it.",
             )
@@ -137,7 +137,7 @@ def _rollouts(laws: ScalingLaws) -> Iterator[Finding]:
 
 def _baselines(laws: ScalingLaws) -> Iterator[Finding]:
     def median(law: str) -> float | None:
-        errors = [abs(r.log_n_opt_error) for r in laws.rollouts if r.law == law and r.log_n_opt_error is not None]
+        errors = [abs(r.log_n_opt_error) for r in laws.backtest if r.law == law and r.log_n_opt_error is not None]
         return float(np.median(errors)) if errors else None
 
     own = median("default")
@@ -148,8 +148,8 @@ def _baselines(laws: ScalingLaws) -> Iterator[Finding]:
                 level="info",
                 code="baseline_as_good",
                 message=(
-                    f"In the roll-outs {words} missed N_opt by {baseline:.2f} in ln (median), the default choice by "
+                    f"In the backtests {words} missed N_opt by {baseline:.2f} in ln (median), the default law by "
                     f"{own:.2f}."
                 ),
-                advice="Both stand beside each other in the roll-out table.",
+                advice="Both stand beside each other in the backtest table.",
             )

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from flops_fit.fitting.columns import Columns
+from flops_fit.fitting.inputs.log_runs import LogRuns
 from flops_fit.records import Finding, RunTable
 
 SIX_TOLERANCE = 0.05
@@ -22,39 +22,39 @@ LEAST_COMPUTE = 1e6
 """FLOPs. One token through a thousand parameters costs 6000."""
 
 
-def diagnose_runs(runs: RunTable, columns: Columns) -> Iterator[Finding]:
+def diagnose_runs(runs: RunTable, log_runs: LogRuns) -> Iterator[Finding]:
     """Yields findings about columns that are constant, repeated, unequal or counted by another rule."""
-    yield from _constant_columns(columns)
-    yield from _span(columns)
+    yield from _constant_columns(log_runs)
+    yield from _span(log_runs)
     yield from _units(runs)
-    yield from _falling(columns)
+    yield from _falling(log_runs)
     yield from _learning_rate(runs)
     yield from _epochs(runs)
-    yield from _flops(runs, columns)
+    yield from _flops(runs, log_runs)
     yield from _excluded(runs)
-    if len(columns) < len(runs):
+    if len(log_runs) < len(runs):
         yield Finding(
             level="info",
             code="condensed",
-            message=f"{len(runs)} runs were averaged into {len(columns)} cells of budget, N and D.",
+            message=f"{len(runs)} runs were averaged into {len(log_runs)} cells of budget, N and D.",
             advice="Nothing to do: the fit weights each cell by its runs.",
         )
 
 
-def _constant_columns(columns: Columns) -> Iterator[Finding]:
-    for name, column in (("N", columns.log_n), ("D", columns.log_d)):
+def _constant_columns(log_runs: LogRuns) -> Iterator[Finding]:
+    for name, column in (("N", log_runs.log_n), ("D", log_runs.log_d)):
         if np.ptp(column) < SAME:
             yield Finding(
                 level="error",
                 code=f"constant_{name.lower()}",
-                message=f"{name} is the same in all {len(columns)} runs, so its effect on the loss is unknown.",
+                message=f"{name} is the same in all {len(log_runs)} runs, so its effect on the loss is unknown.",
                 advice="Train several sizes at several budgets: a law needs both N and D to vary.",
             )
 
 
-def _span(columns: Columns) -> Iterator[Finding]:
-    span = float(columns.budgets[-1] / columns.budgets[0])
-    if columns.num_budgets > 1 and span < MIN_SPAN:
+def _span(log_runs: LogRuns) -> Iterator[Finding]:
+    span = float(log_runs.budgets[-1] / log_runs.budgets[0])
+    if log_runs.num_budgets > 1 and span < MIN_SPAN:
         yield Finding(
             level="warning",
             code="short_span",
@@ -80,11 +80,11 @@ def _units(runs: RunTable) -> Iterator[Finding]:
     )
 
 
-def _falling(columns: Columns) -> Iterator[Finding]:
-    best = np.full(columns.num_budgets, np.inf)
-    np.minimum.at(best, columns.budget, columns.log_loss)
-    x = columns.log_budgets - columns.log_budgets.mean()
-    if columns.num_budgets >= MIN_BUDGETS and float(x @ best) >= 0:
+def _falling(log_runs: LogRuns) -> Iterator[Finding]:
+    best = np.full(log_runs.num_budgets, np.inf)
+    np.minimum.at(best, log_runs.budget, log_runs.log_loss)
+    x = log_runs.log_budgets - log_runs.log_budgets.mean()
+    if log_runs.num_budgets >= MIN_BUDGETS and float(x @ best) >= 0:
         yield Finding(
             level="error",
             code="loss_not_falling",
@@ -132,7 +132,7 @@ def _epochs(runs: RunTable) -> Iterator[Finding]:
         )
 
 
-def _flops(runs: RunTable, columns: Columns) -> Iterator[Finding]:
+def _flops(runs: RunTable, log_runs: LogRuns) -> Iterator[Finding]:
     ratio = runs.compute / (runs.num_params * runs.num_tokens)
     low, middle, high = (float(v) for v in np.quantile(ratio, [0.0, 0.5, 1.0]))
     if max(abs(low / 6 - 1), abs(high / 6 - 1)) > SIX_TOLERANCE:
@@ -142,7 +142,7 @@ def _flops(runs: RunTable, columns: Columns) -> Iterator[Finding]:
             message=f"C/(ND) is {low:.3g} to {high:.3g} (median {middle:.3g}), not 6.",
             advice="The optimum is solved on these FLOPs. Compare with laws on 6ND only after conversion.",
         )
-    off = np.abs(columns.log_c - columns.log_budgets[columns.budget])
+    off = np.abs(log_runs.log_c - log_runs.log_budgets[log_runs.budget])
     if float(off.max()) > BUDGET_TOLERANCE:
         yield Finding(
             level="warning",

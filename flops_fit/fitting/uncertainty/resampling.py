@@ -9,35 +9,35 @@ from statistics import NormalDist
 
 import numpy as np
 
-from flops_fit.fitting.columns import Columns, IntArray
+from flops_fit.fitting.inputs.log_runs import IntArray, LogRuns
 from flops_fit.records import FloatArray
 
 MIN_STRATUM = 4
 
 
-def resample_weights(columns: Columns, count: int, rng: np.random.Generator) -> FloatArray:
+def resample_weights(log_runs: LogRuns, count: int, rng: np.random.Generator) -> FloatArray:
     """Draws bootstrap multiplicities: by budget (small ones merged), or by group where runs share groups.
 
     Returns:
         Weights of shape (count, n) whose rows sum to the number of runs, or nearly.
     """
-    if columns.is_clustered:
+    if log_runs.is_clustered:
         # Smooth weights: with seven trunks a multinomial draw would often lose all but three of them.
-        draws = rng.exponential(size=(count, int(columns.group.max()) + 1))
-        weights = draws[:, columns.group] * columns.weight
-        return np.asarray(weights * (columns.weight.sum() / weights.sum(1, keepdims=True)))
-    weights = np.zeros((count, len(columns)))
-    for rows in _strata(columns):
+        draws = rng.exponential(size=(count, int(log_runs.group.max()) + 1))
+        weights = draws[:, log_runs.group] * log_runs.weight
+        return np.asarray(weights * (log_runs.weight.sum() / weights.sum(1, keepdims=True)))
+    weights = np.zeros((count, len(log_runs)))
+    for rows in _strata(log_runs):
         weights[:, rows] = rng.multinomial(len(rows), np.full(len(rows), 1 / len(rows)), size=count)
-    return np.asarray(weights * columns.weight)
+    return np.asarray(weights * log_runs.weight)
 
 
-def _strata(columns: Columns) -> list[IntArray]:
+def _strata(log_runs: LogRuns) -> list[IntArray]:
     """Rows of each budget, small neighbouring budgets together: a stratum of one run would never vary."""
     strata: list[IntArray] = []
     gathered: list[IntArray] = []
-    for index in range(columns.num_budgets):
-        gathered.append(np.flatnonzero(columns.budget == index))
+    for index in range(log_runs.num_budgets):
+        gathered.append(np.flatnonzero(log_runs.budget == index))
         if sum(map(len, gathered)) >= MIN_STRATUM:
             strata.append(np.concatenate(gathered))
             gathered = []
@@ -47,12 +47,12 @@ def _strata(columns: Columns) -> list[IntArray]:
     return strata
 
 
-def draw_noise(columns: Columns, sd: float, correlation: float, count: int, rng: np.random.Generator) -> FloatArray:
+def draw_noise(log_runs: LogRuns, sd: float, correlation: float, count: int, rng: np.random.Generator) -> FloatArray:
     """Draws normal noise in log loss, correlated within groups, shape (count, n)."""
-    own = rng.standard_normal((count, len(columns)))
+    own = rng.standard_normal((count, len(log_runs)))
     if correlation <= 0:
         return sd * own
-    shared = rng.standard_normal((count, int(columns.group.max()) + 1))[:, columns.group]
+    shared = rng.standard_normal((count, int(log_runs.group.max()) + 1))[:, log_runs.group]
     return np.asarray(sd * (np.sqrt(correlation) * shared + np.sqrt(1 - correlation) * own))
 
 

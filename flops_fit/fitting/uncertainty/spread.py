@@ -1,11 +1,9 @@
 """How is an uncertain number passed on inside the fitting room?"""
 
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 import numpy as np
 
-from flops_fit.fitting.outcomes import LawFit
 from flops_fit.records import FloatArray, Interval
 
 
@@ -61,23 +59,6 @@ class Spread:
     def _held(self, down: FloatArray, up: FloatArray) -> tuple[FloatArray, FloatArray]:
         low, high = (np.clip(end, self.floor, self.ceiling) for end in (self.value - down, self.value + up))
         return np.asarray(low), np.asarray(high)
-
-
-class FittedMethod(Protocol):
-    """What every method can answer once it is fitted."""
-
-    @property
-    def law(self) -> LawFit:
-        """Parameters and exponents, for people."""
-        ...
-
-    def optimum(self, log_compute: FloatArray, level: float) -> tuple[Spread, Spread]:
-        """Log: ln N_opt and ln loss there, at ln C of shape (m,)."""
-        ...
-
-    def log_loss_at(self, log_n: FloatArray, log_d: FloatArray, level: float) -> Spread | None:
-        """Log: ln loss at any (N, D); None where the method has no L(N, D)."""
-        ...
 
 
 def spread_of_replicates(value: FloatArray, replicates: FloatArray, level: float) -> Spread:

@@ -1,0 +1,97 @@
+"""Verbs that fit runs and predict: fit, predict, report."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from flops_fit.cli.app import AsJson, app
+from flops_fit.console import print_json
+
+if TYPE_CHECKING:
+    from flops_fit.result import Result
+
+Source = Annotated[Path, typer.Argument(help="A sweep's folder, or a CSV, JSONL or Parquet file of runs.")]
+Condition = Annotated[str | None, typer.Option(help="Which condition of the file to take.")]
+MaxCompute = Annotated[float | None, typer.Option(help="Leave out runs above this many FLOPs.")]
+ExcludeBad = Annotated[
+    bool, typer.Option("--exclude-bad-rows", help="List bad rows as excluded instead of refusing the file.")
+]
+FitOverrides = Annotated[
+    list[str] | None, typer.Argument(help="Options of the fit, key=value, such as huber_delta=1e-4 law=approach3.")
+]
+
+
+@app.command()
+def fit(
+    source: Source,
+    overrides: FitOverrides = None,
+    condition: Condition = None,
+    max_compute: MaxCompute = None,
+    exclude_bad_rows: ExcludeBad = False,
+    as_json: AsJson = False,
+) -> None:
+    """Fit scaling laws to a sweep or to anyone's table of runs."""
+    from flops_fit.reporting import format_summary
+
+    result = _load(source, overrides, condition, max_compute, exclude_bad_rows)
+    write_fit(result)
+    if as_json:
+        print_json(result.laws.to_plain())
+    else:
+        print(format_summary(result.laws, None))
+
+
+@app.command()
+def predict(
+    source: Source,
+    compute: Annotated[float, typer.Option(help="Training FLOPs of the model to plan for, such as 1e21.")],
+    overrides: FitOverrides = None,
+    law: Annotated[str | None, typer.Option(help="Method to use instead of the recommended one.")] = None,
+    condition: Condition = None,
+    max_compute: MaxCompute = None,
+    exclude_bad_rows: ExcludeBad = False,
+    as_json: AsJson = False,
+) -> None:
+    """Predict the compute-optimal size, tokens and loss at one budget."""
+    from flops_fit.reporting import format_summary
+
+    result = _load(source, overrides, condition, max_compute, exclude_bad_rows)
+    prediction = result.predict(compute, law=law)
+    if as_json:
+        print_json(prediction.to_plain())
+    else:
+        print(format_summary(result.laws, prediction))
+
+
+@app.command()
+def report(
+    source: Source,
+    overrides: FitOverrides = None,
+    out: Annotated[Path | None, typer.Option(help="HTML file; by default DIR/report/index.html.")] = None,
+    condition: Condition = None,
+    max_compute: MaxCompute = None,
+    exclude_bad_rows: ExcludeBad = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write the evidence as one HTML file."""
+    result = _load(source, overrides, condition, max_compute, exclude_bad_rows)
+    path = result.report(out if out or source.is_dir() else Path("report.html"))
+    print_json({"report": str(path)}) if as_json else print(path)
+
+
+def write_fit(result: "Result") -> None:
+    """Writes ``fit.json`` into the sweep's folder, where there is one."""
+    if result.output_dir is not None:
+        from flops_fit.store import open_store
+
+        text = json.dumps(result.laws.to_plain(), indent=1, allow_nan=False) + "\n"
+        open_store(result.output_dir).write_view("fit.json", text)
+
+
+def _load(source: Path, overrides: list[str] | None, *selection: Any) -> "Result":
+    from flops_fit.result import load_result
+
+    names = ("condition", "max_compute", "exclude_bad_rows")
+    return load_result(source, overrides=overrides or (), **dict(zip(names, selection, strict=True)))

@@ -1,0 +1,149 @@
+"""Verbs that plan and train a sweep: run, plan, train, status."""
+
+import contextlib
+import sys
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from flops_fit.cli.app import AsJson, ConfigDir, Overrides, app
+from flops_fit.cli.fits import write_fit
+from flops_fit.console import (
+    Progress,
+    announce,
+    is_main_process,
+    print_json,
+    print_pending,
+    print_plan,
+    sweep_status,
+)
+
+if TYPE_CHECKING:
+    from flops_fit.store import Store
+
+FAILED_RUNS = 3
+
+
+@app.command()
+def run(overrides: Overrides = None, as_json: AsJson = False, config_dir: ConfigDir = None) -> None:
+    """Plan, train, fit and report. Running it again resumes."""
+    from flops_fit.api import plan_task
+    from flops_fit.config import build_task, load_config
+    from flops_fit.store import create_store
+
+    config, text = load_config(overrides or (), config_dir=config_dir)
+    task = build_task(config.task)
+    plan = plan_task(task, config.sweep, seed=config.seed)
+    store = create_store(Path(config.out), plan, config=text)
+    announce(store)
+    _train(store, task, partial(build_task, config.task), config.train)
+    if is_main_process():
+        _conclude(store, as_json)
+    _exit_for(store)
+
+
+@app.command()
+def plan(overrides: Overrides = None, as_json: AsJson = False, config_dir: ConfigDir = None) -> None:
+    """Show the grid, what was rejected and why, and the FLOPs it takes. Nothing is written."""
+    from flops_fit.api import plan_task
+    from flops_fit.config import build_task, load_config
+    from flops_fit.planning.checks import check_plan
+    from flops_fit.schema import to_plain
+
+    config, _ = load_config(overrides or (), config_dir=config_dir)
+    task = build_task(config.task)
+    sweep = plan_task(task, config.sweep, seed=config.seed)
+    if as_json:
+        counts = {"total_flops": sweep.total_flops, "num_experiments": sweep.num_experiments}
+        findings = check_plan(sweep, unique_tokens=task.unique_tokens)
+        print_json({**to_plain(sweep), **counts, "findings": to_plain(findings)})
+        return
+    print_plan(sweep)
+
+
+@app.command()
+def train(
+    directory: Annotated[Path, typer.Argument(help="A sweep's folder, made by `flops-fit run`.")],
+    workers: Annotated[str | None, typer.Option(help="Processes that train side by side, or auto.")] = None,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Train failed runs once more.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would be trained.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train the runs of a sweep that have no result yet; also under torchrun and accelerate launch."""
+    from flops_fit.config import build_task, read_config, with_workers
+    from flops_fit.errors import PlanMismatch
+    from flops_fit.store import open_store
+
+    config = read_config(directory / "config.yaml")
+    engine = with_workers(config.train, workers)
+    store = open_store(directory)
+    if dry_run:
+        print_pending(store, retry_failed=retry_failed)
+        return
+    task = build_task(config.task)
+    if task.fingerprint != store.plan.task_fingerprint:
+        raise PlanMismatch(
+            f"{directory} was planned for model, data and loss {store.plan.task_fingerprint}, and here they "
+            f"are {task.fingerprint}: code, text or Python version changed since. Nothing was trained. "
+            "Start a new folder with `flops-fit run out=DIR`, or go back to what it was planned with."
+        )
+    _train(store, task, partial(build_task, config.task), engine, retry_failed=retry_failed)
+    if as_json and is_main_process():
+        print_json(sweep_status(store))
+    _exit_for(store)
+
+
+@app.command()
+def status(directory: Annotated[Path, typer.Argument(help="A sweep's folder.")], as_json: AsJson = False) -> None:
+    """Say how far a sweep is."""
+    from flops_fit.store import open_store
+
+    store = open_store(directory)
+    counts = sweep_status(store)
+    if as_json:
+        print_json(counts)
+        return
+    print(f"{store.root}: {store.plan!r}")
+    print(", ".join(f"{counts[k]} {k}" for k in ("completed", "diverged", "failed", "pending")))
+    for failure in counts["problems"]:
+        print(f"  {failure['experiment_id']} {failure['status']}: {failure['reason']}")
+
+
+def _train(store: "Store", task: Any, make_task: Any, engine: Any, *, retry_failed: bool = False) -> None:
+    from flops_fit.api import train_into
+
+    progress = Progress(store, retry_failed=retry_failed)
+    with contextlib.redirect_stdout(sys.stderr):  # What a model prints is no result.
+        train_into(store, task, engine, make_task=make_task, retry_failed=retry_failed, progress=progress)
+
+
+def _conclude(store: "Store", as_json: bool) -> None:
+    from flops_fit.reporting import format_summary
+    from flops_fit.result import load_result
+
+    result = load_result(store.root)
+    target = 10 * max(store.plan.compute_budgets)
+    prediction = result.predict(target)
+    write_fit(result)
+    path = result.report()
+    if as_json:
+        print_json(
+            {
+                "fit": result.laws.to_plain(),
+                "prediction": prediction.to_plain(),
+                "report": str(path),
+                "status": sweep_status(store),
+            }
+        )
+        return
+    print(result.chinchilla_table())
+    print()
+    print(format_summary(result.laws, prediction))
+    print(f"\nreport: {path}")
+
+
+def _exit_for(store: "Store") -> None:
+    if any(r.status == "failed" for r in store.results()):
+        raise typer.Exit(FAILED_RUNS)

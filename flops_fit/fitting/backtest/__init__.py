@@ -1,0 +1,1 @@
+"""Backtests: hide the largest budgets, predict them, score the error."""

@@ -1,0 +1,1 @@
+"""What enters a fit: runs in logs, and which of them are excluded."""

@@ -1,0 +1,42 @@
+"""Exclusions: which runs enter a fit. Every run left out is listed with its reason.
+
+In this order: runs that stopped before the end of their schedule, all but the best learning rate of a cell, and
+runs that saw their data more than four times (the plain law does not hold there, Muennighoff et al. 2023,
+arXiv:2305.16264). Outliers are found later, by a fit (`fitting/outliers.py`).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from flops_fit.fitting.inputs.log_runs import keep_best_learning_rate, select_runs
+from flops_fit.fitting.options import FitOptions
+from flops_fit.records import RunTable
+
+MAX_EPOCHS = 4.0
+FINISHED = 0.98
+"""Share of its schedule that a run must have completed."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Selection:
+    """The runs that enter, and the table as it stood before any was judged by its loss or epochs."""
+
+    runs: RunTable
+    before: RunTable
+    """Finished runs with one learning rate per cell: what the fit without exclusions takes."""
+
+
+def select_for_fit(runs: RunTable, options: FitOptions) -> Selection:
+    """Leaves out what no law can hold. See the module's docstring for the order."""
+    if runs.schedule_tokens is not None:
+        share = runs.num_tokens / runs.schedule_tokens
+        unfinished = np.isfinite(share) & (share < FINISHED)
+        runs = select_runs(runs, ~unfinished, "its schedule was set for a longer run, so its loss is not final")
+    if options.learning_rates == "best":
+        runs = keep_best_learning_rate(runs)
+    before = runs
+    if runs.epochs is not None:
+        often = np.isfinite(runs.epochs) & (runs.epochs > MAX_EPOCHS)
+        runs = select_runs(runs, ~often, f"saw its data more than {MAX_EPOCHS:g} times")
+    return Selection(runs=runs, before=before)

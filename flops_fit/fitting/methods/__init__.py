@@ -1,0 +1,1 @@
+"""The fitting methods and the registry that lists them."""

@@ -1,0 +1,183 @@
+"""What do the minima of the IsoFLOP curves say together? Approach 2, with a parabola or Akima's spline.
+
+ln N_opt is a line in ln C, and the loss at the minima an envelope E + k C^-g. A budget whose minimum cannot
+be believed is left out and listed; fewer than three believable budgets give no line, and fewer than five a
+finding (research/requirements.md, F2).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from flops_fit.fitting.flops_function import FlopsFunction
+from flops_fit.fitting.inputs.log_runs import LogRuns
+from flops_fit.fitting.methods.isoflop_curve import (
+    MIN_SIZES,
+    CurveCells,
+    Minimum,
+    akima_minimum,
+    curve_cells,
+    fit_parabola,
+    parabola_doubt,
+    window_of,
+)
+from flops_fit.fitting.methods.optimum_line import LineMethod, draw_line
+from flops_fit.fitting.methods.result import IsoflopCurve, LawFit, refused_law
+from flops_fit.fitting.options import FitOptions
+from flops_fit.fitting.uncertainty.resampling import draw_noise, group_correlation
+from flops_fit.fitting.uncertainty.spread import interval_of
+from flops_fit.records import FloatArray
+
+MIN_BUDGETS = 3
+"""Two budgets always lie on a line: they give no exponent."""
+MIN_DOF = 3.0
+# No replicate moves a loss by more than this factor of e: beyond it a curve is no curve.
+MAX_NOISE = 0.5
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Curves:
+    """All budgets' cells and windows, with the noise that replicates are drawn from."""
+
+    cells: tuple[CurveCells, ...]
+    windows: tuple[FloatArray, ...]
+    noise: FloatArray
+    """In log loss, shape (R, n_runs)."""
+
+
+def fit_approach2(
+    log_runs: LogRuns, options: FitOptions, rng: np.random.Generator, *, count: int
+) -> tuple[tuple[IsoflopCurve, ...], dict[str, LineMethod | LawFit]]:
+    """Finds every budget's minimum twice, by parabola and by Akima's spline, and draws a line through each.
+
+    Returns:
+        The curves as the parabola sees them, and "approach2" and "akima": a method, or a refused law.
+    """
+    curves = _draw_curves(log_runs, options, rng, count)
+    parabolas = [_parabola_minimum(c, w, curves.noise) for c, w in zip(curves.cells, curves.windows, strict=True)]
+    splines = [_akima(c, curves.noise) for c in curves.cells]
+    described = tuple(
+        _describe(log_runs, cells, window, found, options.level)
+        for cells, window, found in zip(curves.cells, curves.windows, parabolas, strict=True)
+    )
+    methods: dict[str, LineMethod | LawFit] = {
+        "approach2": _line("approach2", log_runs, [m for _, m, _ in parabolas], options.level),
+        "akima": _line("akima", log_runs, splines, options.level),
+    }
+    return described, methods
+
+
+def _draw_curves(log_runs: LogRuns, options: FitOptions, rng: np.random.Generator, count: int) -> _Curves:
+    """Pools the parabolas' residuals into one noise level, and draws replicates from it."""
+    cells = curve_cells(log_runs)
+    windows = tuple(window_of(c, options.size_window) for c in cells)
+    residual, group, dof = [], [], 0.0
+    for c, window in zip(cells, windows, strict=True):
+        inside = window > 0
+        if inside.sum() > MIN_SIZES - 1:
+            x, y = c.log_n[inside], c.log_loss[inside]
+            c2, c1, c0 = fit_parabola(x, y)
+            residual.append(y - (c2 * x * x + c1 * x + c0))
+            group.append(log_runs.group[np.argmax(c.average[inside] > 0, axis=1)])
+            dof += len(x) - 3
+    if not residual:
+        return _Curves(cells=cells, windows=windows, noise=np.zeros((count, len(log_runs))))
+    pooled = np.concatenate(residual)
+    sd = float(np.sqrt((pooled**2).sum() / dof))
+    correlation = group_correlation(pooled, np.concatenate(group))
+    noise = draw_noise(log_runs, sd, correlation, count, rng)
+    # The noise level itself is known only to its degrees of freedom: normal over chi is Student's t.
+    dof = max(dof, MIN_DOF)
+    noise *= np.sqrt(dof / rng.chisquare(dof, size=(count, 1)))
+    noise = np.clip(noise, -MAX_NOISE, MAX_NOISE)
+    return _Curves(cells=cells, windows=windows, noise=noise)
+
+
+def _parabola_minimum(
+    cells: CurveCells, window: FloatArray, noise: FloatArray
+) -> tuple[FloatArray | None, Minimum | None, str | None]:
+    inside = window > 0
+    x = cells.log_n[inside]
+    if len(x) < 3:
+        return None, None, f"only {len(x)} sizes; a parabola needs {MIN_SIZES} to be checked"
+    level = cells.log_loss[inside]
+    coefficients = fit_parabola(x, np.exp(level))
+    doubt = parabola_doubt(x, coefficients, float(np.exp(level.min())))
+    if doubt:
+        return coefficients, None, doubt
+    drawn = np.exp(level + noise @ cells.average[inside].T)
+    c2, c1, c0 = fit_parabola(x, drawn.T)
+    good = c2 > 0
+    vertex = np.where(good, -c1 / np.where(good, 2 * c2, 1.0), np.nan)
+    # A replicate without a minimum inside the window says "at the edge or beyond": it stays, at the edge.
+    vertex = np.clip(vertex, x[0] - np.log(2), x[-1] + np.log(2))
+    return (
+        coefficients,
+        Minimum(
+            log_n=float(-coefficients[1] / (2 * coefficients[0])),
+            loss=float(coefficients[2] - coefficients[1] ** 2 / (4 * coefficients[0])),
+            log_n_replicates=vertex,
+            loss_replicates=np.maximum(c2 * vertex**2 + c1 * vertex + c0, 1e-9),
+        ),
+        None,
+    )
+
+
+def _akima(cells: CurveCells, noise: FloatArray) -> Minimum | None:
+    if len(cells.log_n) < MIN_SIZES:
+        return None
+    drawn = np.exp(cells.log_loss + np.concatenate([np.zeros((1, len(noise[0]))), noise]) @ cells.average.T)
+    log_n, loss = akima_minimum(cells.log_n, drawn)
+    if not np.isfinite(log_n[0]):
+        return None
+    return Minimum(log_n=float(log_n[0]), loss=float(loss[0]), log_n_replicates=log_n[1:], loss_replicates=loss[1:])
+
+
+def _line(name: str, log_runs: LogRuns, minima: list[Minimum | None], level: float) -> LineMethod | LawFit:
+    usable = [i for i, m in enumerate(minima) if m is not None]
+    found = [m for m in minima if m is not None]
+    if len(found) < MIN_BUDGETS:
+        return refused_law(
+            name,
+            f"{len(found)} of {len(minima)} budgets have a believable minimum; a line needs {MIN_BUDGETS}.",
+            len(log_runs),
+        )
+    x = log_runs.log_budgets[usable]
+    log_n = np.stack([np.concatenate([[m.log_n], m.log_n_replicates]) for m in found], axis=1)
+    loss = np.stack([np.concatenate([[m.loss], m.loss_replicates]) for m in found], axis=1)
+    # A replicate that lost its minimum takes the budget's point value.
+    log_n, loss = np.where(np.isfinite(log_n), log_n, log_n[0]), np.where(np.isfinite(loss), loss, loss[0])
+    return draw_line(name, log_runs, x, log_n, loss, level, f"{len(found)} of {len(minima)} budgets")
+
+
+def _describe(
+    log_runs: LogRuns,
+    cells: CurveCells,
+    window: FloatArray,
+    found: tuple[FloatArray | None, Minimum | None, str | None],
+    level: float,
+) -> IsoflopCurve:
+    coefficients, minimum, doubt = found
+    log_c = float(log_runs.log_budgets[cells.index])
+    n_opt = d_opt = loss_opt = None
+    if minimum is not None:
+        log_n = np.concatenate([[minimum.log_n], minimum.log_n_replicates[np.isfinite(minimum.log_n_replicates)]])
+        loss = np.concatenate([[minimum.loss], minimum.loss_replicates[np.isfinite(minimum.loss_replicates)]])
+        n_opt = interval_of(np.exp(log_n), level)
+        d_opt = interval_of(_tokens(log_runs.flops, log_c, log_n), level)
+        loss_opt = interval_of(loss, level)
+    return IsoflopCurve(
+        compute_budget=float(log_runs.budgets[cells.index]),
+        num_params=np.exp(cells.log_n),
+        loss=np.exp(cells.log_loss),
+        in_window=window,
+        coefficients=None if coefficients is None else (*(float(c) for c in coefficients),),  # type: ignore[arg-type]
+        n_opt=n_opt,
+        d_opt=d_opt,
+        loss_opt=loss_opt,
+        reason=doubt,
+    )
+
+
+def _tokens(flops: FlopsFunction, log_c: float, log_n: FloatArray) -> FloatArray:
+    return np.asarray(np.exp(flops.log_tokens(np.asarray(log_c), log_n)))

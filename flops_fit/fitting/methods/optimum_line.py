@@ -1,0 +1,81 @@
+"""How does a line through optima answer? ln N_opt = a line in ln C, and an envelope L(C) = E + k C^-g beside it.
+
+Approach 1 draws it through the corners of the hull, approach 2 through the minima of the IsoFLOP curves.
+"""
+
+from dataclasses import dataclass
+
+from flops_fit.fitting.inputs.log_runs import LogRuns
+from flops_fit.fitting.methods.envelope import Envelope, fit_envelope
+from flops_fit.fitting.methods.result import LawFit
+from flops_fit.fitting.uncertainty.spread import Spread, interval_of, spread_of_replicates
+from flops_fit.records import FloatArray
+
+# A parabola's own bias on Chinchilla-like surfaces is 5 to 8 % of N_opt without any noise
+# (research/fitting.md section 3), so a budget's weight in the line is not unbounded.
+PARABOLA_BIAS = 0.05
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LineMethod:
+    """A fitted line through minima; row 0 of the replicate arrays is the point fit."""
+
+    law: LawFit
+    slope: FloatArray
+    """a, shape (1 + R,)."""
+    level_at_centre: FloatArray
+    centre: float
+    envelope: Envelope
+
+    def optimum(self, log_compute: FloatArray, level: float) -> tuple[Spread, Spread]:
+        """Log: ln N_opt and ln loss there, at ln C of shape (m,)."""
+        log_n = self.level_at_centre[:, None] + self.slope[:, None] * (log_compute - self.centre)
+        log_loss = self.envelope.log_loss(log_compute)
+        return (
+            spread_of_replicates(log_n[0], log_n[1:], level),
+            spread_of_replicates(log_loss[0], log_loss[1:], level),
+        )
+
+    def log_loss_at(self, log_n: FloatArray, log_d: FloatArray, level: float) -> Spread | None:
+        """None: a line through minima says nothing off the optimum."""
+        return None
+
+
+def draw_line(
+    name: str, log_runs: LogRuns, log_c: FloatArray, log_n: FloatArray, loss: FloatArray, level: float, used: str
+) -> LineMethod:
+    """Fits ln N_opt = line and L = envelope to the point fit (row 0) and every replicate.
+
+    Args:
+        name: Of the law.
+        log_runs: The runs, for the FLOPs function and the count.
+        log_c: ln C of the minima, shape (m,), at least three.
+        log_n: ln N there, shape (1 + R, m).
+        loss: Loss there, shape (1 + R, m).
+        level: Of the intervals.
+        used: For people: which budgets entered.
+    """
+    weight = 1 / (log_n[1:].var(axis=0) + PARABOLA_BIAS**2)
+    weight = weight / weight.sum()
+    centre = float(weight @ log_c)
+    x = log_c - centre
+    slope = (log_n * weight) @ x / float((weight * x) @ x)
+    middle = log_n @ weight
+    # log_c_middle, not the weighted centre: exponents are stated at one place for every method.
+    at = middle + slope * (log_runs.log_c_middle - centre)
+    cost_slope = log_runs.flops.slope(at)
+    return LineMethod(
+        law=LawFit(
+            name=name,
+            outcome="converged",
+            reason=f"line through the minima of {used}",
+            parameters={"log_n_at_centre": interval_of(middle, level)},
+            a=interval_of(slope, level),
+            b=interval_of(1 - slope * cost_slope, level),
+            num_runs=len(log_runs),
+        ),
+        slope=slope,
+        level_at_centre=middle,
+        centre=centre,
+        envelope=fit_envelope(log_c, loss),
+    )

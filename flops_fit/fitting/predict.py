@@ -1,0 +1,142 @@
+"""How do a size and a loss with their spreads become a prediction, with its own doubts?"""
+
+import numpy as np
+
+from flops_fit.fitting.flops_function import FlopsFunction
+from flops_fit.fitting.prediction import Baseline, Estimate, Prediction
+from flops_fit.fitting.uncertainty.spread import Spread
+from flops_fit.records import Finding
+
+FAR = 10.0
+"""Beyond this many times the tested factor an extrapolation is a warning, not a remark."""
+MEASURED_COVERAGE = (
+    "at 90 % it held N_opt in 81 to 100 % and the loss in 85 to 99 % of simulated sweeps in four worlds "
+    "(tests/benchmarks/fitting.py)"
+)
+USELESS = 100.0
+"""An N_opt interval whose ends differ by more than this factor is no answer."""
+
+
+def make_prediction(
+    *,
+    law: str,
+    compute: float,
+    level: float,
+    max_compute: float,
+    tested_factor: float,
+    size: Spread,
+    loss: Spread,
+    flops: FlopsFunction,
+    baseline_log_n: float,
+    baseline_log_loss: float | None,
+    num_trials: int,
+) -> Prediction:
+    """Turns logs into natural units; tokens follow from the size on the same budget.
+
+    Args:
+        law: Name of the method.
+        compute: C, FLOPs.
+        level: Of the intervals.
+        max_compute: Largest budget that was fitted.
+        tested_factor: Largest extrapolation that the backtests tested; 1 if none.
+        size: ln N_opt, of shape (1,).
+        loss: ln loss there, of shape (1,).
+        flops: FLOPs per token.
+        baseline_log_n: ln N of the rule D/N = 20.
+        baseline_log_loss: What the law expects there, if it can say.
+        num_trials: Backtests that the form part rests on.
+    """
+    log_c = float(np.log(compute))
+
+    def log_d(log_n: float) -> float:
+        return float(flops.log_tokens(np.asarray(log_c), np.asarray(log_n)))
+
+    ends = _ends(size)
+    factor = compute / max_compute
+    return Prediction(
+        compute=compute,
+        law=law,
+        level=level,
+        extrapolation_factor=factor,
+        num_params_estimate=_estimate(ends),
+        num_tokens_estimate=_estimate([tuple(log_d(v) for v in part) for part in ends]),
+        tokens_per_param_estimate=_estimate([tuple(log_d(v) - v for v in part) for part in ends]),
+        loss_estimate=_estimate(_ends(loss)),
+        baseline=Baseline(
+            num_params=float(np.exp(baseline_log_n)),
+            num_tokens=float(np.exp(log_d(baseline_log_n))),
+            loss=None if baseline_log_loss is None else float(np.exp(baseline_log_loss)),
+        ),
+        interval_basis=_basis(law, level, num_trials),
+        findings=(
+            *_about_width(size),
+            *_about_reach(factor, tested_factor),
+            *_about_flops(flops, float(size.value[0])),
+        ),
+    )
+
+
+def _basis(law: str, level: float, num_trials: int) -> str:
+    form = f"{num_trials} backtests on these runs" if num_trials else "a stated floor, for want of backtests"
+    measured = MEASURED_COVERAGE if law == "extended" else "the coverage of this law alone was not measured"
+    return f"nominal {level:.0%}; noise, the law's own form and {form}; {measured}"
+
+
+def _about_reach(factor: float, tested: float) -> tuple[Finding, ...]:
+    if factor <= max(tested, 1.0) * 1.001:
+        return ()
+    said = f"the backtests tested up to {tested:.1f} times" if tested > 1 else "no backtest tested any extrapolation"
+    return (
+        Finding(
+            level="warning" if factor > FAR * max(tested, 1.0) else "info",
+            code="extrapolation",
+            message=f"This is {factor:.3g} times the largest fitted budget; {said}.",
+            advice="The interval grows with the distance. A run nearer to the target shrinks it most.",
+        ),
+    )
+
+
+def _about_flops(flops: FlopsFunction, log_n: float) -> tuple[Finding, ...]:
+    if flops.is_constant or float(flops.log_n[0]) <= log_n <= float(flops.log_n[-1]):
+        return ()
+    return (
+        Finding(
+            level="info",
+            code="flops_extrapolated",
+            message=(
+                f"FLOPs per token were counted for N from {np.exp(flops.log_n[0]):.3g} to "
+                f"{np.exp(flops.log_n[-1]):.3g}; at {np.exp(log_n):.3g} their ratio to 6N is extrapolated."
+            ),
+            advice="Count the FLOPs of the target model and compare.",
+        ),
+    )
+
+
+def _about_width(size: Spread) -> tuple[Finding, ...]:
+    factor = float(np.exp(size.high[0] - size.low[0]))
+    if factor <= USELESS:
+        return ()
+    return (
+        Finding(
+            level="error",
+            code="no_useful_interval",
+            message=f"The interval of N_opt spans a factor of {factor:.2g}: these runs do not say what is best there.",
+            advice="Add budgets nearer to the target, and sizes on both sides of each minimum.",
+        ),
+    )
+
+
+def _ends(spread: Spread) -> list[tuple[float, ...]]:
+    """(value,), and (low, high) of the whole, the statistical and the form interval, in logs."""
+    parts = (spread.ends, spread.statistical_ends, spread.form_ends)
+    return [(float(spread.value[0]),), *((float(low[0]), float(high[0])) for low, high in parts)]
+
+
+def _estimate(parts: list[tuple[float, ...]]) -> Estimate:
+    natural = [tuple(float(np.exp(v)) for v in part) for part in parts]
+    return Estimate(
+        value=natural[0][0],
+        interval=(min(natural[1]), max(natural[1])),
+        statistical_interval=(min(natural[2]), max(natural[2])),
+        form_interval=(min(natural[3]), max(natural[3])),
+    )

@@ -1,0 +1,1 @@
+"""Anyone's table of runs: file formats, columns and their aliases, budgets."""

@@ -1,0 +1,85 @@
+"""The loss of a batch: how it is computed, what it is a mean over, and whether a loss_fn can be called."""
+
+import inspect
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from flops_fit.errors import ContractError
+
+if TYPE_CHECKING:
+    from flops_fit.tasks.task import Task
+
+IGNORE_INDEX = -100
+
+
+def compute_loss(task: "Task", model: nn.Module, batch: Any) -> torch.Tensor:
+    """Runs the forward pass and returns the mean loss over the batch's targets, a scalar tensor.
+
+    Raises:
+        ContractError: If the batch is neither a pair nor a mapping, or no loss can be found.
+    """
+    if isinstance(batch, Mapping):
+        outputs = model(**batch)
+        if task.loss_fn is not None:
+            return task.loss_fn(outputs, batch)
+        loss = outputs.get("loss") if isinstance(outputs, Mapping) else getattr(outputs, "loss", None)
+        if loss is None:
+            raise ContractError(
+                f"the output of {task.model_cls_name} has no .loss and no loss_fn was given. "
+                "Pass loss_fn(outputs, batch), or put labels into the batch."
+            )
+        return loss  # type: ignore[no-any-return]
+    if isinstance(batch, (tuple, list)) and len(batch) == 2:
+        if task.loss_fn is None:
+            raise ContractError(
+                "batches are (inputs, targets) and no loss_fn was given: pass loss_fn(outputs, targets)."
+            )
+        inputs, targets = batch
+        return task.loss_fn(model(inputs), targets)
+    raise ContractError(
+        f"got a batch of type {type(batch).__name__}, expected (inputs, targets) or a mapping. "
+        "For a Hugging Face data set use .with_format('torch')."
+    )
+
+
+def count_targets(batch: Any) -> int:
+    """Counts what a batch's mean loss is a mean over: integer targets that are not -100, else samples."""
+    if isinstance(batch, Mapping):
+        targets = batch.get("labels")
+        if targets is None:
+            targets = next(iter(batch.values()))
+        elif targets.ndim > 1:
+            targets = targets[:, 1:]  # Causal Hugging Face models shift the labels themselves.
+    else:
+        targets = batch[1]
+    if not isinstance(targets, torch.Tensor):
+        return len(targets)
+    if targets.is_floating_point():
+        return int(targets.shape[0])
+    return int((targets != IGNORE_INDEX).sum())
+
+
+def check_loss(loss_fn: Any) -> None:
+    """Checks that the loss can be called as ``loss_fn(outputs, targets)``.
+
+    Raises:
+        ContractError: If it is a class, not callable, or takes fewer than two positional arguments.
+    """
+    if inspect.isclass(loss_fn):
+        raise ContractError(f"loss_fn: got the class {loss_fn.__name__}, expected an instance: {loss_fn.__name__}().")
+    if not callable(loss_fn):
+        raise ContractError(f"loss_fn: got {type(loss_fn).__name__}, expected a callable loss_fn(outputs, targets).")
+    target = loss_fn.forward if isinstance(loss_fn, nn.Module) else loss_fn
+    try:
+        signature = inspect.signature(target)
+    except (TypeError, ValueError):
+        return  # C callables have no signature; the first batch will tell.
+    try:
+        signature.bind(None, None)
+    except TypeError as error:
+        raise ContractError(
+            f"loss_fn{signature}: expected two positional arguments (outputs, targets); {error}."
+        ) from error

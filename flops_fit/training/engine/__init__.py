@@ -1,0 +1,1 @@
+"""How a step is computed on this machine: precision, micro-batch, memory, compilation."""

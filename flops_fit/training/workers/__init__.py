@@ -1,0 +1,1 @@
+"""Several runs at a time on one machine: worker processes and who trains what."""
