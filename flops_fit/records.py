@@ -6,7 +6,7 @@ and what the fit says of them: Interval, Finding. Units stand in the field docst
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -178,12 +178,28 @@ class RunResult:
     """World size, micro-batch, precision, device, versions, time of the end: for people, nothing reads it back."""
 
 
+ExclusionCode = Literal[
+    "diverged",
+    "failed",
+    "not_run_yet",
+    "not_completed",
+    "bad_row",
+    "above_max_compute",
+    "unfinished_schedule",
+    "other_learning_rate",
+    "too_many_epochs",
+    "outlier",
+]
+
+
 @dataclass(frozen=True, kw_only=True)
 class ExcludedRun:
     """A run that does not enter a fit, and why."""
 
     source: str
     """Experiment id, or "line 17" of the file."""
+    code: ExclusionCode
+    """What programs go by; ``reason`` is for people."""
     reason: str
 
 
@@ -244,6 +260,21 @@ class RunTable:
 
     def __len__(self) -> int:
         return len(self.loss)
+
+    def take(self, keep: NDArray[np.bool_], *, code: ExclusionCode | None = None, reason: str = "") -> "RunTable":
+        """Returns the rows where ``keep`` is true, shape (n_runs,); a ``code`` lists the others as excluded."""
+        if keep.all():
+            return self
+        listed: list[ExcludedRun] = []
+        if code is not None:
+            listed = [ExcludedRun(source=self.source[i], code=code, reason=reason) for i in np.flatnonzero(~keep)]
+        changes: dict[str, Any] = {"excluded": (*self.excluded, *listed)}
+        for name, value in vars(self).items():
+            if isinstance(value, np.ndarray):
+                changes[name] = value[keep]
+            elif name in ("source", "condition", "group"):
+                changes[name] = tuple(v for v, kept in zip(value, keep, strict=True) if kept)
+        return replace(self, **changes)
 
 
 def content_id(**content: Any) -> str:

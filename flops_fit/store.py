@@ -76,12 +76,16 @@ class Store:
         good = [r for r in results if r.status == "completed"]
         finished = {r.experiment.experiment_id for r in results}
         excluded = [
-            ExcludedRun(source=r.experiment.experiment_id, reason=f"{r.status}: {_last_line(r.reason)}")
+            ExcludedRun(
+                source=r.experiment.experiment_id,
+                code="diverged" if r.status == "diverged" else "failed",
+                reason=f"{r.status}: {_last_line(r.reason)}",
+            )
             for r in results
             if r.status != "completed"
         ]
         excluded += [
-            ExcludedRun(source=e.experiment_id, reason="not run yet")
+            ExcludedRun(source=e.experiment_id, code="not_run_yet", reason="not run yet")
             for e in self.plan.experiments
             if e.experiment_id not in finished
         ]

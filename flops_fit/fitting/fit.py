@@ -12,7 +12,7 @@ from flops_fit.fitting.backtest.trials import Trial
 from flops_fit.fitting.diagnostics import diagnose
 from flops_fit.fitting.inputs.condense import condense
 from flops_fit.fitting.inputs.exclusions import Selection, select_for_fit
-from flops_fit.fitting.inputs.log_runs import make_log_runs, select_runs
+from flops_fit.fitting.inputs.log_runs import make_log_runs
 from flops_fit.fitting.methods.data_constrained import fit_data_constrained, has_repeats
 from flops_fit.fitting.methods.registry import NAMES, Methods, fit_methods
 from flops_fit.fitting.methods.result import LawFit
@@ -99,7 +99,7 @@ def _without_outliers(selection: Selection, options: FitOptions) -> Selection:
         f"its loss is more than {options.outlier_threshold:g} robust standard deviations off the law, and its "
         "neighbours are not"
     )
-    return replace(selection, runs=select_runs(runs, keep, reason))
+    return replace(selection, runs=runs.take(keep, code="outlier", reason=reason))
 
 
 def _with_form(law: LawFit, trials: tuple[Trial, ...], options: FitOptions) -> LawFit:

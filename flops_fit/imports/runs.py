@@ -8,7 +8,6 @@ Other columns are ignored. A bad row is an error that names its line.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +70,7 @@ def read_runs(
     wanted = _choose_condition(table.path, conditions, condition)
     rows = [i for i, c in enumerate(conditions) if c == wanted and i not in unfinished]
     excluded = [
-        ExcludedRun(source=f"line {table.lines[i]}", reason=reason)
+        ExcludedRun(source=f"line {table.lines[i]}", code="not_completed", reason=reason)
         for i, reason in unfinished.items()
         if conditions[i] == wanted
     ]
@@ -91,7 +90,7 @@ def read_runs(
     refused = table.ragged | {table.lines[rows[k]]: reason for k, reason in bad.items()}
     if refused and not exclude_bad_rows:
         raise InputError(_describe_bad(table.path, len(rows) + len(table.ragged), refused))
-    excluded += [ExcludedRun(source=f"line {line}", reason=refused[line]) for line in sorted(refused)]
+    excluded += [ExcludedRun(source=f"line {line}", code="bad_row", reason=refused[line]) for line in sorted(refused)]
     good = np.array([k for k in range(len(rows)) if k not in bad], dtype=np.int64)
     if len(good) == 0:
         raise InputError(f"{table.path}: no usable run is left; {len(excluded)} were excluded: {excluded[0].reason}.")
@@ -129,29 +128,15 @@ def select_runs(runs: RunTable, *, condition: str | None = None, max_compute: fl
         raise InputError(f"max_compute: got {max_compute}, expected a positive number of FLOPs.")
     if condition is not None:
         _choose_condition(Path(runs.name or "runs"), runs.condition, condition)
-    keep = np.array([condition is None or c == condition for c in runs.condition], dtype=bool)
-    excluded = list(runs.excluded)
-    if max_compute is not None:
-        # Digitised C scatter around their budget: a budget is kept whole or not at all.
-        above = keep & (runs.compute_budget > max_compute * (1 + EXACT))
-        reason = f"compute above max_compute={max_compute:g}"
-        excluded += [ExcludedRun(source=runs.source[i], reason=reason) for i in np.flatnonzero(above)]
-        keep &= ~above
+        runs = runs.take(np.array([c == condition for c in runs.condition], dtype=bool))
+    if max_compute is None:
+        return runs
+    # Digitised C scatter around their budget: a budget is kept whole or not at all.
+    keep = np.asarray(runs.compute_budget <= max_compute * (1 + EXACT))
     if len(runs) and not keep.any():
         low = float(runs.compute_budget.min())
         raise InputError(f"max_compute={max_compute:g} leaves no run; the smallest has {low:g} FLOPs.")
-    return take_rows(runs, keep, tuple(excluded))
-
-
-def take_rows(runs: RunTable, keep: NDArray[np.bool_], excluded: tuple[ExcludedRun, ...]) -> RunTable:
-    """Returns the rows where ``keep`` is true, with another list of excluded runs."""
-    changes: dict[str, object] = {"excluded": excluded}
-    for name, value in runs.__dict__.items():
-        if isinstance(value, np.ndarray):
-            changes[name] = value[keep]
-        elif name in ("source", "condition", "group"):
-            changes[name] = tuple(v for v, k in zip(value, keep, strict=True) if k)
-    return replace(runs, **changes)  # type: ignore[arg-type]
+    return runs.take(keep, code="above_max_compute", reason=f"compute above max_compute={max_compute:g}")
 
 
 def _resolve(table: TextTable) -> dict[str, str]:

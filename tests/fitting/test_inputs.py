@@ -60,7 +60,7 @@ def test_of_several_learning_rates_the_best_or_all_enter(rule, kept):
     assert len(laws.runs) == kept
     if rule == "best":
         assert laws.predict(1e22, law="approach3").num_params == pytest.approx(HOFFMANN.n_opt(1e22), rel=1e-4)
-        assert all("learning rate" in excluded.reason for excluded in laws.runs_excluded)
+        assert all(excluded.code == "other_learning_rate" for excluded in laws.runs_excluded)
 
 
 def test_budgets_that_differ_by_a_few_percent_use_what_each_run_spent():
@@ -116,7 +116,7 @@ def test_runs_read_off_before_their_schedule_ended_are_refused():
     schedule[:7] *= 3
     laws = fit(with_rows(table, schedule_tokens=schedule), options=FAST)
     assert len(laws.runs) == 35
-    assert {e.reason for e in laws.runs_excluded} == {"its schedule was set for a longer run, so its loss is not final"}
+    assert {e.code for e in laws.runs_excluded} == {"unfinished_schedule"}
 
 
 def test_a_million_rows_are_condensed_and_fitted():

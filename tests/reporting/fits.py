@@ -52,7 +52,7 @@ def hostile_laws():
     laws = sound_laws()
     runs = replace(laws.runs, name=HOSTILE, data_unit=HOSTILE, condition=(HOSTILE,) * len(laws.runs))
     finding = Finding(level="warning", code="odd", message=HOSTILE, advice=HOSTILE)
-    excluded = (ExcludedRun(source=HOSTILE, reason=HOSTILE),)
+    excluded = (ExcludedRun(source=HOSTILE, code="bad_row", reason=HOSTILE),)
     return replace(laws, runs=runs, findings=(finding,), runs_excluded=excluded)
 
 

@@ -114,7 +114,7 @@ def _epochs(runs: RunTable) -> Iterator[Finding]:
     epochs = runs.epochs
     if runs.unique_tokens is not None:
         epochs = runs.num_tokens / runs.unique_tokens
-    often = sum("saw its data more than" in e.reason for e in runs.excluded)
+    often = sum(e.code == "too_many_epochs" for e in runs.excluded)
     if often:
         yield Finding(
             level="warning",
@@ -156,9 +156,9 @@ def _flops(runs: RunTable, log_runs: LogRuns) -> Iterator[Finding]:
 
 
 def _excluded(runs: RunTable) -> Iterator[Finding]:
-    reasons = Counter(e.reason for e in runs.excluded)
-    for reason, count in reasons.items():
-        code = "outliers" if "robust standard deviations" in reason else "runs_excluded"
+    reasons = Counter((e.code, e.reason) for e in runs.excluded)
+    for (excluded_as, reason), count in reasons.items():
+        code = "outliers" if excluded_as == "outlier" else "runs_excluded"
         first = ", ".join(e.source for e in runs.excluded if e.reason == reason)[:120]
         yield Finding(
             level="warning" if code == "outliers" else "info",

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from flops_fit.fitting.inputs.log_runs import keep_best_learning_rate, select_runs
+from flops_fit.fitting.inputs.log_runs import keep_best_learning_rate
 from flops_fit.fitting.options import FitOptions
 from flops_fit.records import RunTable
 
@@ -32,11 +32,12 @@ def select_for_fit(runs: RunTable, options: FitOptions) -> Selection:
     if runs.schedule_tokens is not None:
         share = runs.num_tokens / runs.schedule_tokens
         unfinished = np.isfinite(share) & (share < FINISHED)
-        runs = select_runs(runs, ~unfinished, "its schedule was set for a longer run, so its loss is not final")
+        reason = "its schedule was set for a longer run, so its loss is not final"
+        runs = runs.take(~unfinished, code="unfinished_schedule", reason=reason)
     if options.learning_rates == "best":
         runs = keep_best_learning_rate(runs)
     before = runs
     if runs.epochs is not None:
         often = np.isfinite(runs.epochs) & (runs.epochs > MAX_EPOCHS)
-        runs = select_runs(runs, ~often, f"saw its data more than {MAX_EPOCHS:g} times")
+        runs = runs.take(~often, code="too_many_epochs", reason=f"saw its data more than {MAX_EPOCHS:g} times")
     return Selection(runs=runs, before=before)

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flops_fit.fitting.flops_function import FlopsFunction, measure_flops_function
-from flops_fit.records import ExcludedRun, FloatArray, RunTable
+from flops_fit.records import FloatArray, RunTable
 
 IntArray = NDArray[np.int64]
 FEW_RUNS = 4
@@ -141,36 +141,6 @@ def lower_hull(x: FloatArray, y: FloatArray) -> IntArray:
     return np.asarray(hull[: lowest + 1], dtype=np.int64)
 
 
-def select_runs(runs: RunTable, keep: NDArray[np.bool_], reason: str) -> RunTable:
-    """Returns the table with the rows where ``keep`` is true; the others are listed with ``reason``."""
-    if keep.all():
-        return runs
-    rows = np.flatnonzero(keep)
-
-    def take(column: FloatArray | None) -> FloatArray | None:
-        return None if column is None else column[rows]
-
-    dropped = tuple(ExcludedRun(source=runs.source[i], reason=reason) for i in np.flatnonzero(~keep))
-    return replace(
-        runs,
-        compute_budget=runs.compute_budget[rows],
-        compute=runs.compute[rows],
-        num_params=runs.num_params[rows],
-        num_tokens=runs.num_tokens[rows],
-        loss=runs.loss[rows],
-        source=tuple(runs.source[i] for i in rows),
-        condition=tuple(runs.condition[i] for i in rows),
-        group=tuple(runs.group[i] for i in rows),
-        seed=runs.seed[rows],
-        num_params_non_embedding=take(runs.num_params_non_embedding),
-        learning_rate=take(runs.learning_rate),
-        epochs=take(runs.epochs),
-        unique_tokens=take(runs.unique_tokens),
-        schedule_tokens=take(runs.schedule_tokens),
-        excluded=runs.excluded + dropped,
-    )
-
-
 def keep_best_learning_rate(runs: RunTable) -> RunTable:
     """Keeps the lowest loss of runs that differ in nothing but the learning rate.
 
@@ -185,4 +155,4 @@ def keep_best_learning_rate(runs: RunTable) -> RunTable:
     order = np.argsort(-runs.loss, kind="stable")
     best_rate[index[order]] = rate[order]
     keep = (rate == best_rate[index]) | ~np.isfinite(rate)
-    return select_runs(runs, keep, "another learning rate of this cell has a lower loss")
+    return runs.take(keep, code="other_learning_rate", reason="another learning rate of this cell has a lower loss")
