@@ -26,14 +26,14 @@ LAYERS = [
 # The same inside the rooms that have rooms of their own.
 INNER_LAYERS = {
     "fitting": [
-        {"options", "flops_function"},
+        {"options", "flops_function", "trust"},
         {"inputs"},
         {"uncertainty"},
         {"methods"},
         {"laws", "outliers", "parameter_counts", "prediction", "backtest"},
         {"recommendation", "predict", "simulation"},
         {"scaling_laws"},
-        {"diagnostics", "trust"},
+        {"diagnostics"},
         {"fit"},
     ],
     "training": [

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from flops_fit.fitting.trust import Trust
 from flops_fit.records import Finding
 from flops_fit.schema import to_plain
 
@@ -52,6 +53,8 @@ class Prediction:
     """What the intervals rest on and how their coverage was measured; for people."""
     findings: tuple[Finding, ...] = ()
     """What to know about this prediction in particular."""
+    trust: Trust | None = None
+    """Whether to use it, by the findings of the fit and its own; None only while it is being made."""
 
     @property
     def num_params(self) -> float:
@@ -115,4 +118,5 @@ class Prediction:
             "interval_basis": self.interval_basis,
             "baseline": to_plain(self.baseline),
             "findings": to_plain(self.findings),
+            "trust": None if self.trust is None else self.trust.to_plain(),
         }

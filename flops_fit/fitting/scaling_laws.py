@@ -1,7 +1,7 @@
 """What came out of a fit: every method's law, the one to use and why, and what to doubt."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from flops_fit.fitting.parameter_counts import ParameterCount
 from flops_fit.fitting.predict import make_prediction
 from flops_fit.fitting.prediction import Prediction
 from flops_fit.fitting.recommendation import Recommendation
+from flops_fit.fitting.trust import Trust, judge
 from flops_fit.fitting.uncertainty.disagreement import COMPARED, disagreement
 from flops_fit.fitting.uncertainty.resampling import normal_quantile
 from flops_fit.fitting.uncertainty.spread import Spread
@@ -53,6 +54,21 @@ class ScalingLaws:
     laws_without_exclusions: Mapping[str, LawFit]
     """The laws with outliers and repeated data left in; empty where none was left out."""
 
+    @property
+    def trust(self) -> Trust:
+        """Whether the fit can be used, and why not."""
+        return judge(self.findings, recommended=self.recommended, reason=self.reason)
+
+    @property
+    def tested_factor(self) -> float:
+        """The farthest extrapolation, as a factor of C, that a backtest of the recommended law tested; 1 for none."""
+        return self._tested_factor(self.recommended)
+
+    def is_tested(self, compute: float) -> bool:
+        """Whether the backtests of the recommended law reach as far as ``compute``."""
+        # One per cent, because budgets are floats that went through logs.
+        return compute <= 1.01 * self.max_compute * self.tested_factor
+
     def predict(self, compute: float, *, law: str | None = None, level: float | None = None) -> Prediction:
         """Predicts the compute-optimal model on ``compute`` FLOPs.
 
@@ -73,13 +89,12 @@ class ScalingLaws:
         n, loss = self._spreads(name, log_c, level)
         log_n = np.array([log_n_at_ratio(self.flops, float(log_c[0]))])
         baseline = self.methods[name].log_loss_at(log_n, self.flops.log_tokens(log_c, log_n), level)
-        tested = max((t.reach for t in self.trials if t.law == name), default=0.0)
-        return make_prediction(
+        prediction = make_prediction(
             law=name,
             compute=float(compute),
             level=level,
             max_compute=self.max_compute,
-            tested_factor=10**tested,
+            tested_factor=self._tested_factor(name),
             size=n,
             loss=loss,
             flops=self.flops,
@@ -87,6 +102,13 @@ class ScalingLaws:
             baseline_log_loss=None if baseline is None else float(baseline.value[0]),
             num_trials=sum(t.law == name for t in self.trials),
         )
+        trust = judge(
+            (*self.findings, *prediction.findings),
+            recommended=name,
+            reason=self.reason,
+            untested=not self.is_tested(compute),
+        )
+        return replace(prediction, trust=trust)
 
     def predictions(self, compute: float, *, level: float | None = None) -> dict[str, Prediction]:
         """What every method that gives numbers says at ``compute`` FLOPs, by name."""
@@ -145,6 +167,7 @@ class ScalingLaws:
         return {
             "recommended": self.recommended,
             "reason": self.reason,
+            "trust": self.trust.to_plain(),
             "laws": {name: plain_law(law) for name, law in self.laws.items()},
             "level": self.options.level,
             "runs_used": len(self.runs),
@@ -154,6 +177,9 @@ class ScalingLaws:
             "parameter_counts": to_plain(self.parameter_counts),
             "backtest": {"rows": to_plain(self.backtest), "recommendation": to_plain(self.recommendation)},
         }
+
+    def _tested_factor(self, law: str | None) -> float:
+        return float(10 ** max((t.reach for t in self.trials if t.law == law), default=0.0))
 
     def _law_name(self, law: str | None) -> str:
         name = self.recommended if law is None else law

@@ -7,7 +7,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from flops_fit.fitting import ScalingLaws
-from flops_fit.fitting.trust import tested_factor
 from flops_fit.records import FloatArray, Interval
 from flops_fit.reporting.canvas import (
     BLUE,
@@ -84,7 +83,7 @@ def _law_axes(
 
 def _shade_extrapolation(axes: Axes, laws: ScalingLaws, end: float) -> None:
     axes.axvspan(laws.max_compute, end, color=PALE, zorder=0, label="extrapolation")
-    tested = laws.max_compute * tested_factor(laws)
+    tested = laws.max_compute * laws.tested_factor
     if laws.max_compute < tested < end:
         axes.axvline(tested, color=GREY, linewidth=0.8, linestyle=":", label="as far as backtests tested")
 

@@ -10,7 +10,6 @@ import jinja2
 
 from flops_fit.files import replace_file
 from flops_fit.fitting import ScalingLaws
-from flops_fit.fitting.trust import is_tested, judge
 from flops_fit.quantities import format_count, format_flops
 from flops_fit.records import RunResult, SweepPlan
 from flops_fit.reporting.figure_files import draw
@@ -80,13 +79,12 @@ def summary_html(laws: ScalingLaws) -> str:
 
 
 def _answer(laws: ScalingLaws) -> dict[str, Any]:
-    verdict = judge(laws)
     law = None if laws.recommended is None else laws.laws[laws.recommended]
     predictions = () if law is None else predict_rows(laws)
     return {
         "name": laws.runs.name,
         "data_unit": laws.runs.data_unit,
-        "verdict": verdict,
+        "trust": laws.trust,
         "law": None if law is None else law_title(law.name),
         "reason": laws.reason,
         "a": None if law is None else format_fitted(law.a),
@@ -117,7 +115,7 @@ def _target(laws: ScalingLaws) -> dict[str, Any]:
         "num_params": format_estimate(p.num_params_estimate, format_count),
         "num_tokens": format_estimate(p.num_tokens_estimate, format_count),
         "loss": format_estimate(p.loss_estimate, format_loss),
-        "tested": is_tested(laws, p.compute),
+        "tested": laws.is_tested(p.compute),
     }
 
 

@@ -4,7 +4,6 @@ import textwrap
 from collections.abc import Sequence
 
 from flops_fit.fitting import LawFit, Prediction, ScalingLaws
-from flops_fit.fitting.trust import is_tested, judge, tested_factor
 from flops_fit.quantities import count_of, format_count, format_flops
 from flops_fit.records import Finding
 from flops_fit.reporting.wording import (
@@ -36,12 +35,12 @@ def format_summary(laws: ScalingLaws, prediction: Prediction | None) -> str:
 
 
 def _trust(laws: ScalingLaws, prediction: Prediction | None) -> str:
-    verdict = judge(laws, prediction)
+    trust = prediction.trust if prediction is not None and prediction.trust is not None else laws.trust
     answer = _answer(laws)
-    if verdict.trust != "untrusted":
-        return "\n".join(part for part in (answer, _wrap(verdict.headline)) if part)
-    lines = [_wrap(verdict.headline)]
-    lines += [_wrap(f"- {f.message} {f.advice}", "  ") for f in verdict.reasons]
+    if trust.level != "no":
+        return "\n".join(part for part in (answer, _wrap(trust.headline)) if part)
+    lines = [_wrap(trust.headline)]
+    lines += [_wrap(f"- {f.message} {f.advice}", "  ") for f in trust.reasons]
     if answer:
         lines += ["", "What the fit would say all the same:", answer]
     return "\n".join(lines)
@@ -81,8 +80,8 @@ def _reach(laws: ScalingLaws, p: Prediction) -> str:
     if p.extrapolation_factor <= 1.001:
         return "Within the fitted budgets."
     text = f"{format_factor(p.extrapolation_factor)} beyond the largest fitted budget"
-    tested = tested_factor(laws)
-    if is_tested(laws, p.compute):
+    tested = laws.tested_factor
+    if laws.is_tested(p.compute):
         return f"{text}; the backtests tested {format_factor(tested)}."
     if tested <= 1.0:
         return f"{text}, and no backtest could test that."

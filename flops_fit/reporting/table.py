@@ -4,7 +4,6 @@ import math
 from collections.abc import Sequence
 
 from flops_fit.fitting import Prediction, ScalingLaws
-from flops_fit.fitting.trust import is_tested, tested_factor
 from flops_fit.quantities import format_count, format_flops
 from flops_fit.records import Finding
 from flops_fit.reporting.wording import format_estimate, format_factor, format_loss, format_number
@@ -40,7 +39,7 @@ def predict_rows(laws: ScalingLaws, compute_budgets: Sequence[float] | None = No
 
 def table_row(laws: ScalingLaws, prediction: Prediction) -> tuple[str, ...]:
     """The cells of one row; a budget beyond the backtests carries a mark."""
-    marks = ["" if is_tested(laws, prediction.compute) else MARK, USELESS if _errors(prediction) else ""]
+    marks = ["" if laws.is_tested(prediction.compute) else MARK, USELESS if _errors(prediction) else ""]
     return (
         " ".join([format_flops(prediction.compute), *filter(None, marks)]),
         format_estimate(prediction.num_params_estimate, format_count),
@@ -52,7 +51,7 @@ def table_row(laws: ScalingLaws, prediction: Prediction) -> tuple[str, ...]:
 
 def table_notes(laws: ScalingLaws, predictions: Sequence[Prediction]) -> list[str]:
     """Says what the marks in these rows mean."""
-    notes = [] if all(is_tested(laws, p.compute) for p in predictions) else [_beyond_note(laws)]
+    notes = [] if all(laws.is_tested(p.compute) for p in predictions) else [_beyond_note(laws)]
     first = next((p for p in predictions if _errors(p)), None)
     if first is not None:
         notes.append(f"{USELESS} Not to be used; at {format_flops(first.compute)} FLOPs: {_errors(first)[0].message}")
@@ -64,7 +63,7 @@ def _errors(prediction: Prediction) -> list[Finding]:
 
 
 def _beyond_note(laws: ScalingLaws) -> str:
-    factor = tested_factor(laws)
+    factor = laws.tested_factor
     if factor <= 1.0:
         return f"{MARK} Extrapolation that no backtest could test."
     top = format_flops(factor * laws.max_compute)

@@ -92,7 +92,7 @@ def test_the_report_opens_with_the_prediction_for_ten_times_the_largest_budget(t
 
 def test_an_untrusted_report_leads_with_the_warning(tmp_path):
     text = Page(write_report(untrusted_laws(), tmp_path / "r.html").read_text()).text
-    assert text.index("DO NOT TRUST") < text.index("would say all the same: with") < text.index("Compute Budget")
+    assert text.index("DO NOT USE") < text.index("would say all the same: with") < text.index("Compute Budget")
 
 
 def test_a_report_without_a_law_still_shows_the_runs(tmp_path):

@@ -6,7 +6,6 @@ import sys
 import pytest
 from fits import lawless_laws, sound_laws, tiny_laws, untrusted_laws
 
-from flops_fit.fitting import trust
 from flops_fit.quantities import format_count, format_flops
 from flops_fit.reporting import chinchilla_table, format_summary
 from flops_fit.reporting.wording import format_factor
@@ -43,7 +42,7 @@ def test_default_budgets_are_round_and_go_to_a_hundred_times_the_largest(laws):
 
 def test_rows_beyond_the_roll_outs_are_marked():
     laws = sound_laws()
-    inside, beyond = laws.max_compute * trust.tested_factor(laws), 1e25
+    inside, beyond = laws.max_compute * laws.tested_factor, 1e25
     _, _, first, second = rows_of(chinchilla_table(laws, [inside, beyond]))
     assert "*" not in first[0]
     assert "*" in second[0]
@@ -52,7 +51,7 @@ def test_rows_beyond_the_roll_outs_are_marked():
 def test_the_tested_range_is_the_one_that_predictions_state():
     laws = sound_laws()
     # With 1, 2 and 3 of six budgets hidden, the farthest is three budgets up: 3e20 from 1e19.
-    assert trust.tested_factor(laws) == pytest.approx(30, rel=1e-6)
+    assert laws.tested_factor == pytest.approx(30, rel=1e-6)
     said = [f.message for f in laws.predict(1e24).findings if f.code == "extrapolation"]
     assert any("30" in message for message in said)
 
@@ -61,7 +60,7 @@ def test_the_summary_of_an_untrusted_answer_leads_with_the_warning():
     laws = untrusted_laws()
     for prediction in (None, laws.predict(1e21)):
         text = format_summary(laws, prediction)
-        assert text.startswith("DO NOT TRUST THIS ANSWER: Only 1 budget has a minimum.")
+        assert text.startswith("DO NOT USE THIS ANSWER: Only 1 budget has a minimum.")
         assert "Add budgets." in text
 
 
