@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from flops_fit.api import find_optimal as find_optimal
     from flops_fit.api import plan_sweep as plan_sweep
+    from flops_fit.api import run_sweep as run_sweep
     from flops_fit.errors import FlopsFitError as FlopsFitError
     from flops_fit.fitting import FitOptions as FitOptions
     from flops_fit.fitting import Prediction as Prediction
@@ -24,6 +25,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "find_optimal": "flops_fit.api",
     "plan_sweep": "flops_fit.api",
+    "run_sweep": "flops_fit.api",
     "FlopsFitError": "flops_fit.errors",
     "FitOptions": "flops_fit.fitting",
     "Prediction": "flops_fit.fitting",

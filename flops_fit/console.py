@@ -6,45 +6,13 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from flops_fit.quantities import format_count, format_flops, format_seconds
+from flops_fit.quantities import format_count, format_flops
 
 if TYPE_CHECKING:  # numpy would double the time of `flops-fit --help`
-    from flops_fit.records import RunResult, SweepPlan
+    from flops_fit.records import SweepPlan
     from flops_fit.store import Store
 
 SHOWN_REJECTIONS = 12
-
-
-class Progress:
-    """Writes one line per finished run, with the time that the rest will take."""
-
-    def __init__(self, store: "Store", *, retry_failed: bool = False) -> None:
-        self.size_param = store.plan.size_param
-        self.total = store.plan.num_experiments
-        self.done = self.total - len(store.pending(retry_failed=retry_failed))
-
-    def __call__(self, result: "RunResult", seconds_left: float | None) -> None:
-        """Called after each run; None while nobody can say how long the rest will take."""
-        e = result.experiment
-        self.done += 1
-        outcome = f"loss {result.loss:.4f}" if result.loss is not None else f"{result.status}"
-        size = f"{self.size_param}={e.size_param_value}"
-        left = "" if seconds_left is None else f", about {format_seconds(seconds_left)} left"
-        say(
-            f"[{self.done}/{self.total}] C={format_flops(e.compute_budget)} {size} "
-            f"N={format_count(e.num_params)} D={format_count(result.tokens_seen)} {outcome}, "
-            f"{result.wall_seconds:.1f} s{left}"
-        )
-
-
-def announce(store: "Store") -> None:
-    """Says what is about to be trained."""
-    if is_main_process():
-        plan = store.plan
-        done = plan.num_experiments - len(store.pending())
-        going_on = f", {done} of them already done" if done else ""
-        flops = format_flops(plan.total_flops)
-        say(f"{plan.task_name}: {plan.num_experiments} runs, {flops} FLOPs{going_on}; {store.root}")
 
 
 def print_plan(plan: "SweepPlan") -> None:

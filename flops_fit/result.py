@@ -1,5 +1,6 @@
 """What does a finished sweep, or anyone's table of runs, say?"""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,10 +10,12 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from flops_fit.errors import ConfigError
+from flops_fit.files import replace_file
 from flops_fit.fitting import FitOptions, Prediction, ScalingLaws, fit
 from flops_fit.imports.runs import read_runs, select_runs
 from flops_fit.records import Finding, RunResult, RunTable, SweepPlan
-from flops_fit.reporting import chinchilla_table, save_figures, summary_html, write_report
+from flops_fit.reporting import chinchilla_table, format_summary, save_figures, summary_html, write_report
+from flops_fit.reporting.wording import format_fitted
 from flops_fit.schema import build
 from flops_fit.store import Store, open_store, plan_hash
 
@@ -60,8 +63,26 @@ class Result:
             provenance=self.provenance,
         )
 
+    def write_fit(self) -> None:
+        """Writes ``fit.json`` into the sweep's folder, where there is one."""
+        if self.output_dir is not None:
+            text = json.dumps(self.laws.to_plain(), indent=1, allow_nan=False) + "\n"
+            replace_file(self.output_dir / "fit.json", text.encode())
+
     def _folder(self) -> Path:
         return self.output_dir or Path.cwd()
+
+    def __str__(self) -> str:
+        return format_summary(self.laws, None)
+
+    def __repr__(self) -> str:
+        where = "a table of runs" if self.output_dir is None else str(self.output_dir)
+        lines = [self.laws.trust.headline]
+        if self.laws.recommended is not None:
+            law = self.laws.laws[self.laws.recommended]
+            lines.append(f"N_opt ~ C^{format_fitted(law.a)}, D_opt ~ C^{format_fitted(law.b)} ({law.name})")
+        lines.append(f"{len(self.runs)} runs at {len(self.laws.isoflop_curves)} budgets, from {where}")
+        return "Result(" + "\n       ".join(lines) + ")"
 
     def _repr_html_(self) -> str:
         return summary_html(self.laws)

@@ -6,7 +6,7 @@ from support import ChainData
 from torch import nn
 
 import flops_fit
-from flops_fit.errors import ContractError, FitError, PlanError, PlanMismatch, StoreError
+from flops_fit.errors import ConfigError, ContractError, FitError, PlanError, PlanMismatch, StoreError
 
 BUDGETS = [1e6, 2e6, 4e6, 8e6, 1.6e7]
 GRID = {"min_size": 4, "max_size": 64, "size_multiple": 4, "num_sizes_per_budget": 4}
@@ -136,12 +136,67 @@ def test_a_budget_too_small_for_any_size_is_refused(mocked):
         mocked(compute_budgets=[10.0])
 
 
-def test_a_data_set_too_small_for_one_batch_is_refused(tiny_lm, sequence_loss_fn, tmp_path):
-    with pytest.raises(PlanError, match="in one step, and the data holds"):
+@pytest.mark.parametrize(
+    ("limits", "reason"),
+    [
+        ({}, r"would see its 48 tokens [\d.]+ times \(max_epochs=4\)"),
+        ({"max_epochs": None}, "in one step, and the data holds"),
+    ],
+)
+def test_a_data_set_too_small_for_its_budgets_is_refused(tiny_lm, sequence_loss_fn, tmp_path, limits, reason):
+    with pytest.raises(PlanError, match=reason):
         flops_fit.find_optimal(
-            tiny_lm, "width", None, ChainData(4), sequence_loss_fn, BUDGETS, sweep=GRID, output_dir=tmp_path / "out"
+            tiny_lm, "width", None, ChainData(4), sequence_loss_fn, BUDGETS,
+            sweep={**GRID, "limits": limits}, output_dir=tmp_path / "out",
+        )  # fmt: skip
+    assert not (tmp_path / "out").exists()
+
+
+def test_budgets_far_beyond_the_data_are_refused_before_anything_starts(tiny_lm, sequence_loss_fn, tmp_path):
+    with pytest.raises(PlanError, match="max_epochs=4"):
+        flops_fit.find_optimal(
+            tiny_lm, "width", None, ChainData(4096), sequence_loss_fn, [1e20, 3e20], output_dir=tmp_path / "out"
         )
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("budgets", "message"),
+    [
+        (1e18, "compute_budgets: got 1e\\+18, expected a list of training FLOPs"),
+        ("1e18", "compute_budgets: got '1e18', expected a list"),
+        (["1e17", "1e18"], "compute_budgets: got '1e17' among them"),
+        ([1e17, None], "compute_budgets: got None among them"),
+        ([1e17, -1.0], "compute_budgets: got"),
+    ],
+)
+def test_budgets_of_the_wrong_type_are_refused(mocked, budgets, message):
+    with pytest.raises(ConfigError, match=message):
+        mocked(compute_budgets=budgets)
+
+
+def test_budgets_may_be_an_array(mocked):
+    assert mocked(compute_budgets=np.array(BUDGETS)).plan.compute_budgets == tuple(BUDGETS)
+
+
+def test_the_representation_of_a_result_is_a_few_lines_and_begins_with_the_verdict(mocked):
+    result = mocked()
+    assert repr(result).startswith(f"Result({result.laws.trust.headline}")
+    assert len(repr(result).splitlines()) <= 4
+
+
+def test_progress_is_shown_on_stderr_and_can_be_turned_off(tmp_path, tiny_lm, chain_data, sequence_loss_fn, capsys):
+    arguments = (tiny_lm, "width", None, chain_data, sequence_loss_fn, BUDGETS[:2])
+    with pytest.raises(FitError):  # Two budgets of one size each.
+        flops_fit.find_optimal(*arguments, output_dir=tmp_path / "a", sweep=GRID | {"num_sizes_per_budget": 1})
+    shown = capsys.readouterr()
+    assert "[2/2] C=2.00e6" in shown.err
+    assert shown.out == ""
+    with pytest.raises(FitError):
+        flops_fit.find_optimal(
+            *arguments, output_dir=tmp_path / "b", sweep=GRID | {"num_sizes_per_budget": 1}, progress=False
+        )
+    assert "[2/2]" not in capsys.readouterr().err
 
 
 def test_a_model_that_raises_is_recorded_and_the_sweep_goes_on(tmp_path, tiny_lm, chain_data, sequence_loss_fn):

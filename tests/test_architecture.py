@@ -16,10 +16,9 @@ LAYERS = [
     {"records", "distributed"},
     {"store", "data", "flops"},
     {"fitting"},
-    {"tasks", "planning", "reporting", "imports"},
-    {"training", "launching", "result"},
+    {"tasks", "planning", "reporting", "imports", "console"},
+    {"training", "launching", "result", "progress"},
     {"api", "config"},
-    {"console"},
     {"cli"},
     {"__main__"},
 ]

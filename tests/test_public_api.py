@@ -7,7 +7,7 @@ import pytest
 import flops_fit
 
 NAMES = {
-    "find_optimal", "plan_sweep", "load_runs", "fit", "simulate_results", "Result", "SweepPlan",
+    "find_optimal", "plan_sweep", "run_sweep", "load_runs", "fit", "simulate_results", "Result", "SweepPlan",
     "Experiment", "RunTable", "Prediction", "ScalingLaws", "FitOptions", "FlopsFitError", "__version__",
 }  # fmt: skip
 
@@ -28,6 +28,7 @@ def test_the_signature_of_find_optimal():
     assert list(parameters) == [
         "model_cls", "model_size_param", "model_kwargs", "dataset", "loss_fn", "compute_budgets",
         "eval_dataset", "train", "mode", "output_dir", "resume", "sweep", "train_config", "seed",
+        "fingerprint", "progress",
     ]  # fmt: skip
     keyword_only = [n for n, p in parameters.items() if p.kind is p.KEYWORD_ONLY]
     assert keyword_only[0] == "eval_dataset"

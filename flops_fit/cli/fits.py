@@ -1,6 +1,5 @@
 """Verbs that fit runs and predict: fit, predict, report."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -36,7 +35,7 @@ def fit(
     from flops_fit.reporting import format_summary
 
     result = _load(source, overrides, condition, max_compute, exclude_bad_rows)
-    write_fit(result)
+    result.write_fit()
     if as_json:
         print_json(result.laws.to_plain())
     else:
@@ -79,15 +78,6 @@ def report(
     result = _load(source, overrides, condition, max_compute, exclude_bad_rows)
     path = result.report(out if out or source.is_dir() else Path("report.html"))
     print_json({"report": str(path)}) if as_json else print(path)
-
-
-def write_fit(result: "Result") -> None:
-    """Writes ``fit.json`` into the sweep's folder, where there is one."""
-    if result.output_dir is not None:
-        from flops_fit.store import open_store
-
-        text = json.dumps(result.laws.to_plain(), indent=1, allow_nan=False) + "\n"
-        open_store(result.output_dir).write_view("fit.json", text)
 
 
 def _load(source: Path, overrides: list[str] | None, *selection: Any) -> "Result":

@@ -4,15 +4,12 @@ import contextlib
 import sys
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from flops_fit.cli.app import AsJson, ConfigDir, Overrides, app
-from flops_fit.cli.fits import write_fit
 from flops_fit.console import (
-    Progress,
-    announce,
     is_main_process,
     print_json,
     print_pending,
@@ -21,6 +18,7 @@ from flops_fit.console import (
 )
 
 if TYPE_CHECKING:
+    from flops_fit.result import Result
     from flops_fit.store import Store
 
 FAILED_RUNS = 3
@@ -29,18 +27,20 @@ FAILED_RUNS = 3
 @app.command()
 def run(overrides: Overrides = None, as_json: AsJson = False, config_dir: ConfigDir = None) -> None:
     """Plan, train, fit and report. Running it again resumes."""
-    from flops_fit.api import plan_task
+    from flops_fit.api import run_sweep
     from flops_fit.config import build_task, load_config
-    from flops_fit.store import create_store
+    from flops_fit.store import open_store
 
     config, text = load_config(overrides or (), config_dir=config_dir)
     task = build_task(config.task)
-    plan = plan_task(task, config.sweep, seed=config.seed)
-    store = create_store(Path(config.out), plan, config=text)
-    announce(store)
-    _train(store, task, partial(build_task, config.task), config.train)
+    with contextlib.redirect_stdout(sys.stderr):  # What a model prints is no result.
+        result = run_sweep(
+            task, config.sweep, config.out, train=config.train, fit=config.fit, seed=config.seed, config=text,
+            remake_task=partial(build_task, config.task),
+        )  # fmt: skip
+    store = open_store(Path(config.out))
     if is_main_process():
-        _conclude(store, as_json)
+        _print_result(result, store, as_json)
     _exit_for(store)
 
 
@@ -72,6 +72,7 @@ def train(
     as_json: AsJson = False,
 ) -> None:
     """Train the runs of a sweep that have no result yet; also under torchrun and accelerate launch."""
+    from flops_fit.api import train_into
     from flops_fit.config import build_task, read_config, with_workers
     from flops_fit.errors import PlanMismatch
     from flops_fit.store import open_store
@@ -89,7 +90,8 @@ def train(
             f"are {task.fingerprint}: code, text or Python version changed since. Nothing was trained. "
             "Start a new folder with `flops-fit run out=DIR`, or go back to what it was planned with."
         )
-    _train(store, task, partial(build_task, config.task), engine, retry_failed=retry_failed)
+    with contextlib.redirect_stdout(sys.stderr):  # What a model prints is no result.
+        train_into(store, task, engine, remake_task=partial(build_task, config.task), retry_failed=retry_failed)
     if as_json and is_main_process():
         print_json(sweep_status(store))
     _exit_for(store)
@@ -111,29 +113,17 @@ def status(directory: Annotated[Path, typer.Argument(help="A sweep's folder.")],
         print(f"  {failure['experiment_id']} {failure['status']}: {failure['reason']}")
 
 
-def _train(store: "Store", task: Any, make_task: Any, engine: Any, *, retry_failed: bool = False) -> None:
-    from flops_fit.api import train_into
-
-    progress = Progress(store, retry_failed=retry_failed)
-    with contextlib.redirect_stdout(sys.stderr):  # What a model prints is no result.
-        train_into(store, task, engine, make_task=make_task, retry_failed=retry_failed, progress=progress)
-
-
-def _conclude(store: "Store", as_json: bool) -> None:
+def _print_result(result: "Result", store: "Store", as_json: bool) -> None:
     from flops_fit.reporting import format_summary
-    from flops_fit.result import load_result
 
-    result = load_result(store.root)
-    target = 10 * max(store.plan.compute_budgets)
-    prediction = result.predict(target)
-    write_fit(result)
-    path = result.report()
+    prediction = result.predict(10 * max(store.plan.compute_budgets))
+    report = store.root / "report" / "index.html"
     if as_json:
         print_json(
             {
                 "fit": result.laws.to_plain(),
                 "prediction": prediction.to_plain(),
-                "report": str(path),
+                "report": str(report),
                 "status": sweep_status(store),
             }
         )
@@ -141,7 +131,7 @@ def _conclude(store: "Store", as_json: bool) -> None:
     print(result.chinchilla_table())
     print()
     print(format_summary(result.laws, prediction))
-    print(f"\nreport: {path}")
+    print(f"\nreport: {report}")
 
 
 def _exit_for(store: "Store") -> None:

@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -43,6 +44,16 @@ def compute_loss(task: "Task", model: nn.Module, batch: Any) -> torch.Tensor:
         f"got a batch of type {type(batch).__name__}, expected (inputs, targets) or a mapping. "
         "For a Hugging Face data set use .with_format('torch')."
     )
+
+
+def is_trainable(task: "Task") -> bool:
+    """Whether the task can be trained: it has data, and a loss_fn or batches whose model returns its own loss."""
+    if task.train_data is None or task.loss_fn is not None:
+        return task.train_data is not None
+    try:
+        return isinstance(task.train_data.batch(np.array([0])), Mapping)
+    except ContractError:
+        return False
 
 
 def count_targets(batch: Any) -> int:
