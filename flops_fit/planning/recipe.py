@@ -1,15 +1,21 @@
-"""How is a run of a given size trained?
+"""The recipe of a run: how a model of a given size is trained.
 
-Everything follows from N alone, never from D, so that runs of one size are one constant-rate trunk
-with decays branching off. Constants: Porian et al. 2024 (arXiv:2406.19146), as coded in OLMo-core's ladder:
-learning rate 0.0047 (N/108M)^(-1/3), batch 160 x 2048 tokens (N/108M)^(2/3), warmup of N tokens.
+Everything follows from N alone, never from D, so that runs of one size are one constant-rate trunk with decays
+branching off. Above 108M parameters: Porian et al. 2024 (arXiv:2406.19146), as coded in OLMo-core's ladder, learning
+rate 0.0047 (N/108M)^(-1/3), batch 160 x 2048 tokens (N/108M)^(2/3), warmup of N tokens. Below, that rate would rise to
+0.1 at 10k parameters; what was best on the built-in task was 0.025 at 1.7k, 0.016 at 11k and 0.005 at 35k.
 """
 
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
 from flops_fit.errors import ConfigError
 from flops_fit.records import ModelProbe, Recipe
+
+LEARNING_RATES = ((1.6e3, 0.03), (5e4, 0.0055), (1.08e8, 0.0047), (1.08e11, 0.00047))
+"""(N, peak rate) between which the default rate is a power law; the last two are 0.0047 (N/108M)^(-1/3)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,10 +24,11 @@ class RecipeRule:
 
     reference_params: float = 108e6
     """N at which ``learning_rate`` and ``batch_tokens`` hold."""
-    learning_rate: float = 0.0047
+    learning_rate: float | None = None
+    """Peak rate at ``reference_params``; None interpolates `LEARNING_RATES`."""
     learning_rate_exponent: float = -1 / 3
-    max_learning_rate: float = 0.01
-    """Bound for small N, where the power law leaves the range it was measured in."""
+    """Of the rate as a power of N, where ``learning_rate`` is given."""
+    max_learning_rate: float = 0.03
     batch_tokens: int = 160 * 2048
     """Global batch of one optimizer step, tokens."""
     batch_exponent: float = 2 / 3
@@ -47,7 +54,8 @@ class RecipeRule:
             "batch_tokens",
             "min_batch_samples",
         ):
-            if getattr(self, name) <= 0:
+            value = getattr(self, name)
+            if value is not None and value <= 0:
                 raise ConfigError(f"recipe.{name}: got {getattr(self, name)}, expected a positive number.")
         if not 0 < self.decay_fraction <= 1:
             raise ConfigError(f"recipe.decay_fraction: got {self.decay_fraction}, expected 0 < fraction <= 1.")
@@ -70,10 +78,7 @@ def recipe_for(rule: RecipeRule, probe: ModelProbe, tokens_per_sample: int) -> R
     batch_tokens = samples * tokens_per_sample
     return Recipe(
         batch_tokens=batch_tokens,
-        # Rounded to 4 digits, so that a record shows exactly what was used.
-        learning_rate=float(
-            f"{min(rule.learning_rate * scale**rule.learning_rate_exponent, rule.max_learning_rate):.4g}"
-        ),
+        learning_rate=_learning_rate(rule, probe.num_params),
         warmup_tokens=round(rule.warmup_tokens_per_param * probe.num_params),
         schedule=rule.schedule,
         decay_fraction=rule.decay_fraction,
@@ -83,3 +88,15 @@ def recipe_for(rule: RecipeRule, probe: ModelProbe, tokens_per_sample: int) -> R
         max_grad_norm=rule.max_grad_norm,
         ema_decay=rule.ema_decay,
     )
+
+
+def _learning_rate(rule: RecipeRule, num_params: int) -> float:
+    if rule.learning_rate is None:
+        sizes, rates = np.log(LEARNING_RATES).T
+        # Beyond the table the last power law goes on.
+        last = (rates[-1] - rates[-2]) / (sizes[-1] - sizes[-2]) * max(0.0, np.log(num_params) - sizes[-1])
+        rate = float(np.exp(np.interp(np.log(num_params), sizes, rates) + last))
+    else:
+        rate = rule.learning_rate * (num_params / rule.reference_params) ** rule.learning_rate_exponent
+    # Rounded to 4 digits, so that a record shows exactly what was used.
+    return float(f"{min(rate, rule.max_learning_rate):.4g}")

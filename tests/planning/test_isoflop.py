@@ -7,7 +7,7 @@ from flops_fit.errors import ConfigError, PlanError
 from flops_fit.planning.checks import check_plan
 from flops_fit.planning.feasibility import Limits
 from flops_fit.planning.isoflop import Subject, SweepSettings, candidate_sizes, plan_isoflop
-from flops_fit.planning.recipe import RecipeRule
+from flops_fit.planning.recipe import RecipeRule, recipe_for
 from flops_fit.records import ModelProbe
 from flops_fit.store import plan_hash
 
@@ -96,8 +96,23 @@ def test_another_learning_rate_is_another_run():
 
 
 def test_a_setting_that_is_off_renames_no_older_run():
-    # As it was before there was an average of the weights.
-    assert plan_hash(plan()) == "932cdecd448b"
+    # As it was before there was an average of the weights, with the learning rate that was the default then.
+    recipe = RecipeRule(learning_rate=0.0047, max_learning_rate=0.01)
+    assert plan_hash(plan(recipe=recipe)) == "932cdecd448b"
+
+
+@pytest.mark.parametrize(("num_params", "rate"), [(1000, 0.03), (50_000, 0.0055), (108e6, 0.0047), (108e9, 0.00047)])
+def test_the_default_learning_rate_falls_with_n_from_measured_values_to_the_published_law(num_params, rate):
+    model = ModelProbe(size_param_value=8, num_params=int(num_params), num_params_non_embedding=int(num_params))
+    assert recipe_for(RecipeRule(), model, 1).learning_rate == rate
+
+
+def test_beyond_its_table_the_default_learning_rate_follows_the_published_exponent():
+    big, bigger = (
+        ModelProbe(size_param_value=8, num_params=n, num_params_non_embedding=n) for n in (10**12, 8 * 10**12)
+    )
+    rates = [recipe_for(RecipeRule(), model, 1).learning_rate for model in (big, bigger)]
+    assert rates[0] / rates[1] == pytest.approx(2, rel=1e-3)
 
 
 def test_an_average_of_the_weights_makes_another_run():
