@@ -119,8 +119,10 @@ SECTIONS: tuple[Section, ...] = (
                 caption="The same runs with N and C counted in other ways, fitted by windowed (Approach 3 near the "
                 "optimum).",
             ),
-            TableItem(make=unexcluded_table, caption="The same laws without excluding any run as an outlier or for "
-                      "repeated data."),
+            TableItem(
+                make=unexcluded_table,
+                caption="The same laws without excluding any run as an outlier or for repeated data.",
+            ),
         ),
     ),
     Section(
@@ -135,9 +137,7 @@ SECTIONS: tuple[Section, ...] = (
                 "what was observed there. default: the law that would have been recommended each time; ratio20: the "
                 "rule D/N = 20; slope_half: the rule a = 1/2.",
             ),
-            TableItem(
-                make=backtest_table, caption="Covered: how often the interval contained the observed value."
-            ),
+            TableItem(make=backtest_table, caption="Covered: how often the interval contained the observed value."),
         ),
     ),
     Section(
@@ -155,11 +155,11 @@ SECTIONS: tuple[Section, ...] = (
     Section(key="excluded", title="Excluded runs", items=(TableItem(make=exclusion_table),), if_empty="None."),
     Section(
         key="rejected",
-        title="(size, budget) pairs rejected by the plan",
+        title="Rejected (size, budget) pairs",
         items=(TableItem(make=rejection_table),),
     ),
     Section(key="provenance", title="Provenance", items=(TableItem(make=provenance_table),)),
-)  # fmt: skip
+)
 
 
 @dataclass(frozen=True, kw_only=True)

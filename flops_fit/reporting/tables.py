@@ -41,7 +41,7 @@ def prediction_table(evidence: Evidence) -> Table | None:
     """Three rows per budget: N, D and loss with the parts of their intervals, and the baseline."""
     laws, predictions = evidence.laws, evidence.predictions
     header = (
-        "C (FLOPs)", "beyond the fit", "quantity", "optimum", "interval", "statistical", "model-form", "at D/N = 20",
+        "C (FLOPs)", "extrapolation", "quantity", "optimum", "interval", "statistical", "model-form", "at D/N = 20",
     )  # fmt: skip
     rows: list[tuple[str, ...]] = []
     for p in predictions:
