@@ -1,4 +1,4 @@
-"""How do all figures look, and how do they become bytes that are the same on every rerun?"""
+"""Canvas of all figures: their look, their log axes, and bytes that are the same on every rerun."""
 
 import io
 import math
@@ -12,10 +12,10 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
-from flops_fit.quantities import format_count
+from flops_fit.quantities import format_count, format_factor
 
-# Okabe & Ito 2008, told apart by colour-blind readers; yellow is left out, it vanishes on white.
-BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9"
+# Okabe & Ito 2008, which colour-blind readers can distinguish.
+BLUE, ORANGE, VERMILION = "#0072B2", "#E69F00", "#D55E00"
 INK, GREY, PALE = "#222222", "#6b6b6b", "#f1f1f1"
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p")
 WIDTH, HEIGHT = 6.4, 4.0
@@ -48,7 +48,7 @@ STYLE: dict[str, Any] = {
 
 @contextmanager
 def figure_style() -> Iterator[None]:
-    """The look of all figures, whatever the user's own settings are."""
+    """Applies the look of all figures, whatever the user's own settings are."""
     with mpl.rc_context():
         mpl.rcdefaults()
         cast(Any, mpl.rcParams).update(STYLE)  # its stubs want literal keys
@@ -80,16 +80,16 @@ def flops_axis(axis: Axis, max_ticks: int = MAX_TICKS) -> None:
 
 def count_axis(axis: Axis, max_ticks: int = MAX_TICKS) -> None:
     """Log ticks such as 2k, 1M, 70B over the axis's limits."""
-    _log_axis(axis, lambda value: format_count(value), max_ticks)
+    _log_axis(axis, format_count, max_ticks)
 
 
 def factor_axis(axis: Axis) -> None:
-    """Log ticks at 1 and at the same factors below and above it: 1/2, 1, 2."""
+    """Log ticks at 1 and at the same factors below and above it: 0.5x, 1x, 2x."""
     reach = float(max(axis.get_view_interval()))
     wide = max((f for f in FACTORS if f <= reach), default=FACTORS[0])
     # Between 1 and a factor below 2 there is no room for another label.
-    above = [max(f for f in FACTORS if f <= wide**0.55), wide] if wide >= 2 else [wide]
-    labels = {1 / f: f"1/{f:g}" for f in reversed(above)} | {1.0: "1"} | {f: f"{f:g}" for f in above}
+    above = [max(f for f in FACTORS if f <= wide**0.6), wide] if wide >= 2 else [wide]
+    labels = {f: format_factor(f) for f in (*(1 / f for f in reversed(above)), 1.0, *above)}
     axis.set_major_locator(FixedLocator(list(labels)))
     axis.set_major_formatter(FuncFormatter(lambda value, _: labels.get(float(value), "")))
     axis.set_minor_locator(NullLocator())

@@ -1,4 +1,4 @@
-"""What the recommended law says of every budget, beside what was seen: N_opt, D_opt and loss."""
+"""Optimal N, optimal D and loss against compute: the recommended law beside the observed minima."""
 
 from collections.abc import Callable
 
@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from flops_fit.fitting import ScalingLaws
+from flops_fit.quantities import format_percent
 from flops_fit.records import FloatArray, Interval
 from flops_fit.reporting.canvas import (
     BLUE,
@@ -20,11 +21,10 @@ from flops_fit.reporting.canvas import (
     light_grid,
     new_figure,
 )
-from flops_fit.reporting.figures import compute_range, singular
-from flops_fit.reporting.wording import law_title
+from flops_fit.reporting.formatting import singular
 
 REACH = 100.0
-"""Figures go on to this many times the largest fitted budget, as the table does."""
+"""Figures extend to this many times the largest fitted budget, as the table does."""
 
 Band = tuple[FloatArray, FloatArray, FloatArray]
 
@@ -61,19 +61,19 @@ def _law_axes(
     figure = new_figure()
     axes = figure.add_subplot()
     axes.set_xscale("log")
-    compute = compute_range(laws, REACH)
+    compute = _compute_range(laws, REACH)
     if laws.recommended is not None:
         value, low, high = band_of(compute)
-        level = f"{laws.options.level:.0%} interval"
+        level = f"{format_percent(laws.options.level)} interval"
         axes.fill_between(compute, low, high, color=BLUE, alpha=0.18, linewidth=0, label=level)
-        axes.plot(compute, value, color=BLUE, label=law_title(laws.recommended), gid="law")
+        axes.plot(compute, value, color=BLUE, label=laws.recommended, gid="law")
     known = [(c, m) for c, m in minima if m is not None]
     if known:
-        at = np.array([c for c, _ in known])
+        budgets = np.array([c for c, _ in known])
         value, low, high = (np.array([getattr(m, part) for _, m in known]) for part in ("value", "low", "high"))
         axes.errorbar(
-            at, value, yerr=np.maximum([value - low, high - value], 0.0), fmt="o", color=INK, markersize=4,
-            elinewidth=0.9, capsize=2, zorder=5, label="minimum of a budget",
+            budgets, value, yerr=np.maximum([value - low, high - value], 0.0), fmt="o", color=INK, markersize=4,
+            elinewidth=0.9, capsize=2, zorder=5, label="IsoFLOP minimum",
         )  # fmt: skip
     _shade_extrapolation(axes, laws, float(compute[-1]))
     axes.set_xlim(compute[0], compute[-1])
@@ -85,13 +85,13 @@ def _shade_extrapolation(axes: Axes, laws: ScalingLaws, end: float) -> None:
     axes.axvspan(laws.max_compute, end, color=PALE, zorder=0, label="extrapolation")
     tested = laws.max_compute * laws.tested_factor
     if laws.max_compute < tested < end:
-        axes.axvline(tested, color=GREY, linewidth=0.8, linestyle=":", label="as far as backtests tested")
+        axes.axvline(tested, color=GREY, linewidth=0.8, linestyle=":", label="reach of the backtests")
 
 
 def _draw_ratio_rule(axes: Axes, laws: ScalingLaws, pick: Callable[..., float]) -> None:
     if laws.recommended is None:
         return
-    compute = compute_range(laws, REACH)[::8]
+    compute = _compute_range(laws, REACH)[::8]
     compute = np.append(compute, REACH * laws.max_compute)
     rule = [pick(laws.predict(float(c)).baseline) for c in compute]
     axes.plot(compute, rule, color=ORANGE, linestyle="--", linewidth=1.2, label="rule D/N = 20")
@@ -105,3 +105,10 @@ def _finish(figure: Figure, axes: Axes, *, log_y: bool = True) -> Figure:
     light_grid(axes)
     axes.legend(loc="best")
     return figure
+
+
+def _compute_range(laws: ScalingLaws, reach: float) -> FloatArray:
+    """C from the smallest fitted budget to ``reach`` times the largest, shape (m,), with that largest in it."""
+    low = min(float(laws.runs.compute_budget.min()), laws.max_compute)
+    inside = np.geomspace(low / 1.3, laws.max_compute, 40)
+    return np.concatenate([inside, np.geomspace(laws.max_compute, reach * laws.max_compute, 41)[1:]])

@@ -1,8 +1,9 @@
-"""One HTML file with the answer, the evidence and a way back from every number to its run."""
+"""Report: one HTML file with the answer, the evidence and a way back from every number to its run."""
 
 import base64
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,100 +11,79 @@ import jinja2
 
 from flops_fit.files import replace_file
 from flops_fit.fitting import ScalingLaws
-from flops_fit.quantities import format_count, format_flops
-from flops_fit.records import RunResult, SweepPlan
-from flops_fit.reporting.figure_files import draw
-from flops_fit.reporting.report_tables import (
-    backtest_table,
-    finding_rows,
-    law_tables,
-    parameter_count_table,
-    prediction_rows,
-    provenance_rows,
-    rejection_rows,
-    run_rows,
-    unexcluded_table,
-)
-from flops_fit.reporting.table import HEADER, predict_rows, table_notes, table_row
-from flops_fit.reporting.wording import format_estimate, format_fitted, format_loss, law_title
+from flops_fit.quantities import count_of, format_count, format_factor, format_flops, format_loss, format_percent
+from flops_fit.reporting import sections
+from flops_fit.reporting.evidence import Cell, Evidence, Table
+from flops_fit.reporting.formatting import format_estimate, format_fitted
+from flops_fit.reporting.optima_table import HEADER, table_notes, table_row
+from flops_fit.reporting.sections import FigureItem, Section, TableItem
 
-TARGET_FACTOR = 10
-"""The answer comes first for this many times the largest fitted budget."""
-CAPTIONS = {
-    "isoflop": "IsoFLOP curves: held-out loss against model size at each compute budget, with the parabola through "
-    "the runs in its window and its minimum with interval. Hollow points are outside the window; a dotted parabola "
-    "has no usable minimum.",
-    "n_opt": "Compute-optimal model size against training compute, by the recommended law.",
-    "d_opt": "Compute-optimal training data against training compute, by the recommended law.",
-    "loss": "Loss at the optimum against training compute, by the recommended law.",
-    "backtest": "What each law, fitted to the smaller budgets only, predicted for the hidden larger ones, "
-    "against what was then observed.",
-    "residuals": "Loss of every run above what the law expects at its N and D.",
-}
+TARGET_FACTOR = 10.0
+"""The first sentence states the prediction for this many times the largest fitted budget."""
 
 
-def write_report(
-    laws: ScalingLaws,
-    path: Path,
-    *,
-    plan: SweepPlan | None,
-    results: Sequence[RunResult] | None,
-    provenance: Mapping[str, Any],
-) -> Path:
+@dataclass(frozen=True, kw_only=True)
+class Block:
+    """A figure or a table as the template shows it; one of the two is None."""
+
+    caption: str
+    image: str | None = None
+    """Data URI."""
+    table: Table | None = None
+
+
+def write_report(evidence: Evidence, path: Path) -> Path:
     """Writes the report; see `flops_fit.reporting.write_report`."""
-    figures = {d.name: _data_uri(d.svg) for d in draw(laws)}
+    shown = [(section, list(_blocks(section, evidence))) for section in sections.SECTIONS]
     html = _environment().get_template("report.html.j2").render(
-        **_answer(laws),
-        figures=figures,
-        captions=CAPTIONS,
-        predictions=prediction_rows(laws),
-        law_tables=law_tables(laws),
-        parameter_counts=parameter_count_table(laws),
-        unexcluded=unexcluded_table(laws),
-        backtest=backtest_table(laws),
-        runs=run_rows(laws, results),
-        linked=results is not None,
-        excluded=laws.runs_excluded,
-        rejected=rejection_rows(plan),
-        num_rejected=0 if plan is None else len(plan.rejected),
-        plan=plan,
-        provenance=provenance_rows(laws, plan, provenance),
+        **_answer(evidence),
+        **_scope(evidence.laws),
+        sections=[(section, blocks) for section, blocks in shown if blocks or section.if_empty],
     )  # fmt: skip
     replace_file(path, html.encode())
     return path
 
 
 def summary_html(laws: ScalingLaws) -> str:
-    """The answer and the table as an HTML fragment."""
-    return _environment().get_template("summary.html.j2").render(**_answer(laws))
+    """The verdict, the answer and the table as an HTML fragment."""
+    return _environment().get_template("summary.html.j2").render(**_answer(Evidence(laws=laws)))
 
 
-def _answer(laws: ScalingLaws) -> dict[str, Any]:
+def _blocks(section: Section, evidence: Evidence) -> Iterator[Block]:
+    """What the section has to show for these runs."""
+    for item in section.items:
+        block = _figure(item, evidence) if isinstance(item, FigureItem) else _table(item, evidence)
+        if block is not None:
+            yield block
+
+
+def _figure(item: FigureItem, evidence: Evidence) -> Block | None:
+    drawn = sections.draw(item, evidence.laws)
+    if drawn is None:
+        return None
+    return Block(caption=item.caption, image="data:image/svg+xml;base64," + base64.b64encode(drawn.svg).decode())
+
+
+def _table(item: TableItem, evidence: Evidence) -> Block | None:
+    table = item.make(evidence)
+    return None if table is None else Block(caption=item.caption, table=table)
+
+
+def _answer(evidence: Evidence) -> dict[str, Any]:
+    laws = evidence.laws
     law = None if laws.recommended is None else laws.laws[laws.recommended]
-    predictions = () if law is None else predict_rows(laws)
+    notes = [f"In brackets: {format_percent(laws.options.level)} intervals.", *table_notes(laws, evidence.predictions)]
     return {
-        "name": laws.runs.name,
-        "data_unit": laws.runs.data_unit,
         "trust": laws.trust,
-        "law": None if law is None else law_title(law.name),
+        "law": laws.recommended,
         "reason": laws.reason,
         "a": None if law is None else format_fitted(law.a),
         "b": None if law is None else format_fitted(law.b),
+        "data_unit": laws.runs.data_unit,
         "target": None if law is None else _target(laws),
-        "target_factor": TARGET_FACTOR,
-        "level": f"{laws.options.level:.0%}",
-        "header": HEADER,
-        "rows": [table_row(laws, p) for p in predictions],
-        "note": " ".join(table_notes(laws, predictions)),
-        "basis": predictions[0].interval_basis if predictions else "",
-        "findings": finding_rows(laws),
-        "num_runs": len(laws.runs),
-        "num_budgets": len(laws.isoflop_curves),
-        "num_excluded": len(laws.runs_excluded),
-        "max_compute": format_flops(laws.max_compute),
-        "total_compute": format_flops(float(laws.runs.compute.sum())),
-        "sizes": f"{format_count(float(laws.runs.num_params.min()))} to "
-        f"{format_count(float(laws.runs.num_params.max()))}",
+        "table": Table(
+            header=HEADER, rows=tuple(table_row(laws, p) for p in evidence.predictions), note=" ".join(notes)
+        ),
     }
 
 
@@ -111,6 +91,7 @@ def _target(laws: ScalingLaws) -> dict[str, Any]:
     """The prediction that the first sentence states."""
     p = laws.predict(TARGET_FACTOR * laws.max_compute)
     return {
+        "factor": format_factor(TARGET_FACTOR),
         "compute": format_flops(p.compute),
         "num_params": format_estimate(p.num_params_estimate, format_count),
         "num_tokens": format_estimate(p.num_tokens_estimate, format_count),
@@ -119,8 +100,15 @@ def _target(laws: ScalingLaws) -> dict[str, Any]:
     }
 
 
-def _data_uri(svg: bytes) -> str:
-    return "data:image/svg+xml;base64," + base64.b64encode(svg).decode()
+def _scope(laws: ScalingLaws) -> dict[str, str]:
+    """Title and first line of the page."""
+    sizes = laws.runs.num_params
+    return {
+        "name": laws.runs.name,
+        "scope": f"{count_of(len(laws.runs), 'run')} at {count_of(len(laws.isoflop_curves), 'budget')} up to "
+        f"{format_flops(laws.max_compute)} FLOPs, N from {format_count(float(sizes.min()))} to "
+        f"{format_count(float(sizes.max()))}; {count_of(len(laws.runs_excluded), 'run')} excluded.",
+    }
 
 
 def _environment() -> jinja2.Environment:
@@ -131,10 +119,18 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["cell"] = _cell
     environment.filters["unbroken"] = _unbroken
     return environment
 
 
-def _unbroken(cell: str) -> str:
+def _cell(value: str | Cell) -> Cell:
+    """Plain text as a cell; long text gets a width of its own."""
+    cell = value if isinstance(value, Cell) else Cell(text=value)
+    is_long = len(cell.text) > 34 and not cell.css_class and not cell.is_code
+    return Cell(text=cell.text, css_class="words") if is_long else cell
+
+
+def _unbroken(text: str) -> str:
     """Lets a line end before an interval, and not inside it."""
-    return re.sub(r"\[(\S+) (\S+)\]", "[\\1\N{NO-BREAK SPACE}\\2]", cell)
+    return re.sub(r"\[(\S+) (\S+)\]", "[\\1\N{NO-BREAK SPACE}\\2]", text)

@@ -1,142 +1,148 @@
-"""What does a fit say, in the order a reader at a terminal needs it?"""
+"""Summary of a fit at a terminal: the verdict and its reasons, the prediction, the laws, the findings, the runs."""
 
-import textwrap
 from collections.abc import Sequence
 
 from flops_fit.fitting import LawFit, Prediction, ScalingLaws
-from flops_fit.quantities import count_of, format_count, format_flops
-from flops_fit.records import Finding
-from flops_fit.reporting.wording import (
-    format_estimate,
+from flops_fit.quantities import (
+    count_of,
+    format_count,
     format_factor,
-    format_fitted,
+    format_flops,
     format_loss,
     format_number,
-    law_title,
+    format_percent,
 )
+from flops_fit.records import Finding
+from flops_fit.reporting.formatting import format_estimate, format_fitted, law_title
+from flops_fit.reporting.tables import CHINCHILLA, LEVELS, is_parametric
+from flops_fit.reporting.terminal import Terminal, detect_terminal
 
-WIDTH = 100
 SHOWN_EXCLUDED = 8
-PARAMETERS = ("E", "A", "B", "alpha", "beta")
+STYLES = {"ok": "bold green", "care": "bold yellow", "no": "bold red"}
 
 
-def format_summary(laws: ScalingLaws, prediction: Prediction | None) -> str:
-    """Writes the answer and whether to trust it, the prediction, the laws, the findings and the runs.
+def format_summary(
+    laws: ScalingLaws, prediction: Prediction | None, *, width: int | None = None, color: bool | None = None
+) -> str:
+    """Writes whether to use the answer and why, then the numbers and what they rest on.
 
     Args:
         laws: What `fit` found.
         prediction: One budget's prediction; None leaves it out.
+        width: In columns; None takes the terminal's.
+        color: Whether to write colour codes; None asks the terminal.
     """
-    parts = [_trust(laws, prediction)]
+    terminal = detect_terminal(width, color)
+    parts = [_verdict(terminal, laws, prediction), _recommendation(terminal, laws)]
     if prediction is not None:
-        parts.append(_prediction(laws, prediction))
-    parts += [_laws(laws), _findings((*laws.findings, *(prediction.findings if prediction else ()))), _runs(laws)]
+        parts.append(_prediction(terminal, laws, prediction))
+    parts += [_laws(terminal, laws), _findings(terminal, laws, prediction), _runs(terminal, laws)]
     return "\n\n".join(part for part in parts if part)
 
 
-def _trust(laws: ScalingLaws, prediction: Prediction | None) -> str:
-    trust = prediction.trust if prediction is not None and prediction.trust is not None else laws.trust
-    answer = _answer(laws)
-    if trust.level != "no":
-        return "\n".join(part for part in (answer, _wrap(trust.headline)) if part)
-    lines = [_wrap(trust.headline)]
-    lines += [_wrap(f"- {f.message} {f.advice}", "  ") for f in trust.reasons]
-    if answer:
-        lines += ["", "What the fit would say all the same:", answer]
+def _verdict(terminal: Terminal, laws: ScalingLaws, prediction: Prediction | None) -> str:
+    """Errors in full, for they are the answer then; warnings in a line each, with the full text below."""
+    trust = (prediction.trust if prediction is not None else None) or laws.trust
+    lines = [terminal.wrap(trust.headline, style=STYLES[trust.level])]
+    for finding in trust.reasons:
+        if trust.level == "no":
+            lines.append(terminal.wrap(f"{finding.code}: {finding.message} {finding.advice}", indent=2))
+        else:
+            lines.append(terminal.one_line(f"{finding.code}: {finding.message}"))
+    if trust.level == "no" and laws.recommended is not None:
+        lines += ["", "For reference only, the fit gives:"]
     return "\n".join(lines)
 
 
-def _answer(laws: ScalingLaws) -> str:
+def _recommendation(terminal: Terminal, laws: ScalingLaws) -> str:
     if laws.recommended is None:
         return ""
     law = laws.laws[laws.recommended]
-    return _wrap(
-        f"N_opt ~ C^a with a = {format_fitted(law.a)}, D_opt ~ C^b with b = {format_fitted(law.b)}, "
-        f"by {law_title(law.name)} ({laws.reason})."
+    return "\n".join(
+        [
+            f"N_opt ~ C^a with a = {format_fitted(law.a)}",
+            f"D_opt ~ C^b with b = {format_fitted(law.b)}",
+            terminal.wrap(f"Recommended law: {law.name} ({laws.reason})."),
+        ]
     )
 
 
-def _prediction(laws: ScalingLaws, p: Prediction) -> str:
+def _prediction(terminal: Terminal, laws: ScalingLaws, p: Prediction) -> str:
+    baseline = p.baseline
     rows = [
-        ("N, parameters", format_estimate(p.num_params_estimate, format_count), format_count(p.baseline.num_params)),
-        (
-            f"D, {laws.runs.data_unit}",
-            format_estimate(p.num_tokens_estimate, format_count),
-            format_count(p.baseline.num_tokens),
-        ),
-        (
-            "D/N",
-            format_estimate(p.tokens_per_param_estimate, format_number),
-            format_number(p.baseline.tokens_per_param),
-        ),
-        ("loss, nats", format_estimate(p.loss_estimate, format_loss), format_loss(p.baseline.loss)),
-    ]
-    header = ("", f"optimum [{p.level:.0%} interval]", f"at D/N = {p.baseline.tokens_per_param:g}")
-    title = f"At C = {format_flops(p.compute)} FLOPs, by {law_title(p.law)}:"
-    return "\n".join([title, *_columns(header, rows), _wrap(_reach(laws, p)), _wrap(f"Intervals: {p.interval_basis}.")])
+        ("N, parameters", format_estimate(p.num_params_estimate, format_count), format_count(baseline.num_params)),
+        (f"D, {laws.runs.data_unit}", format_estimate(p.num_tokens_estimate, format_count),
+         format_count(baseline.num_tokens)),
+        ("D/N", format_estimate(p.tokens_per_param_estimate, format_number), format_number(baseline.tokens_per_param)),
+        ("loss, nats", format_estimate(p.loss_estimate, format_loss), format_loss(baseline.loss)),
+    ]  # fmt: skip
+    header = ("", f"optimum [{format_percent(p.level)} interval]", f"at D/N = {baseline.tokens_per_param:g}")
+    return "\n".join(
+        [
+            f"At C = {format_flops(p.compute)} FLOPs, by {p.law}:",
+            terminal.table(header, rows),
+            terminal.wrap(_reach(laws, p)),
+            terminal.wrap(f"Intervals: {p.interval_basis}."),
+        ]
+    )
 
 
 def _reach(laws: ScalingLaws, p: Prediction) -> str:
     if p.extrapolation_factor <= 1.001:
         return "Within the fitted budgets."
-    text = f"{format_factor(p.extrapolation_factor)} beyond the largest fitted budget"
+    text = f"{format_factor(p.extrapolation_factor)} the largest fitted budget"
     tested = laws.tested_factor
     if laws.is_tested(p.compute):
-        return f"{text}; the backtests tested {format_factor(tested)}."
+        return f"{text}; the backtests reach {format_factor(tested)}."
     if tested <= 1.0:
-        return f"{text}, and no backtest could test that."
-    return f"{text}; the backtests tested only {format_factor(tested)}."
+        return f"{text}; no backtest tested any extrapolation."
+    return f"{text}; the backtests reach only {format_factor(tested)}."
 
 
-def _laws(laws: ScalingLaws) -> str:
-    usable = [law for law in laws.laws.values() if law.a is not None]
-    level = f"{laws.options.level:.0%}"
-    header = ("law", f"a [{level}]", f"b [{level}]", "outcome", "runs")
+def _laws(terminal: Terminal, laws: ScalingLaws) -> str:
+    fitted = [law for law in laws.laws.values() if law.a is not None]
+    names = [law.name for law in fitted]
+    level = format_percent(laws.options.level)
+    header = ("law", "method", f"a [{level}]", f"b [{level}]", "outcome", "runs")
     rows = [
-        (_starred(laws, law), format_fitted(law.a), format_fitted(law.b), law.outcome, str(law.num_runs))
-        for law in usable
+        (_starred(laws, law), law_title(law.name), format_fitted(law.a), format_fitted(law.b),
+         law.outcome.replace("_", " "), str(law.num_runs))
+        for law in fitted
+    ]  # fmt: skip
+    marked = names.index(laws.recommended) if laws.recommended in names else None
+    lines = ["Laws (* recommended; predict --law NAME uses another):"] if fitted else ["Laws:"]
+    if fitted:
+        lines.append(terminal.table(header, rows, optional=("method",), marked=marked))
+    lines += [
+        terminal.wrap(f"{law.name}: not fitted; {law.reason}", indent=2) for law in laws.laws.values() if law.a is None
     ]
-    lines = ["Laws (* recommended):", *_columns(header, rows)]
-    parametric = [law for law in usable if set(PARAMETERS) & set(law.parameters)]
+    parametric = [law for law in fitted if is_parametric(law)]
     if parametric:
         cells = [
-            (law_title(law.name), *(format_fitted(law.parameters.get(name)) for name in PARAMETERS))
+            (_starred(laws, law), *(format_fitted(law.parameters.get(name)) for name in CHINCHILLA))
             for law in parametric
         ]
-        lines += ["", "L = E + A/N^alpha + B/D^beta:", *_columns(("law", *PARAMETERS), cells)]
-    lines += [_wrap(f"{law_title(law.name)} gives no number: {law.reason}", "  ")
-              for law in laws.laws.values() if law.a is None]  # fmt: skip
+        lines += ["", "L = E + A/N^alpha + B/D^beta:", terminal.table(("law", *CHINCHILLA), cells)]
     return "\n".join(lines)
 
 
 def _starred(laws: ScalingLaws, law: LawFit) -> str:
-    return law_title(law.name) + (" *" if law.name == laws.recommended else "")
+    return law.name + (" *" if law.name == laws.recommended else "")
 
 
-def _findings(findings: Sequence[Finding]) -> str:
-    order = ("error", "warning", "info")
-    ranked = sorted(findings, key=lambda f: order.index(f.level))
-    lines = [_wrap(f"{f.level} ({f.code}): {f.message} {f.advice}", "  ") for f in ranked]
+def _findings(terminal: Terminal, laws: ScalingLaws, prediction: Prediction | None) -> str:
+    findings: Sequence[Finding] = (*laws.findings, *(prediction.findings if prediction else ()))
+    ranked = sorted(findings, key=lambda f: LEVELS.index(f.level))
+    lines = [terminal.wrap(f"{f.level} ({f.code}): {f.message} {f.advice}", indent=2) for f in ranked]
     return "\n".join(["Findings:", *lines]) if lines else "Findings: none."
 
 
-def _runs(laws: ScalingLaws) -> str:
+def _runs(terminal: Terminal, laws: ScalingLaws) -> str:
     excluded = laws.runs_excluded
     budgets = len(laws.isoflop_curves)
-    text = f"{count_of(len(laws.runs), 'run')} used at {count_of(budgets, 'budget')}, {len(excluded)} excluded."
-    lines = [text, *(_wrap(f"{run.source}: {run.reason}", "  ") for run in excluded[:SHOWN_EXCLUDED])]
+    text = f"{count_of(len(laws.runs), 'run')} used at {count_of(budgets, 'budget')}, {len(excluded)} excluded"
+    lines = [f"{text}{':' if excluded else '.'}"]
+    lines += [terminal.wrap(f"{run.source} ({run.code}): {run.reason}", indent=2) for run in excluded[:SHOWN_EXCLUDED]]
     if len(excluded) > SHOWN_EXCLUDED:
         lines.append(f"  ... and {len(excluded) - SHOWN_EXCLUDED} more (--json lists all)")
     return "\n".join(lines)
-
-
-def _columns(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
-    return [
-        "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in (header, *rows)
-    ]
-
-
-def _wrap(text: str, indent: str = "") -> str:
-    return textwrap.fill(text, WIDTH, initial_indent=indent, subsequent_indent=f"{indent}  ")

@@ -44,8 +44,17 @@ def untrusted_laws():
     return replace(sound_laws(), findings=(*sound_laws().findings, finding))
 
 
+def doubtful_laws():
+    findings = (
+        Finding(level="warning", code="flat_valley", message="The valley is " + "wide, " * 40, advice="Add seeds."),
+        Finding(level="warning", code="few_seeds", message="One seed.", advice="Add seeds."),
+        Finding(level="info", code="condensed", message="Runs were averaged.", advice="Nothing to do."),
+    )
+    return replace(sound_laws(), findings=findings)
+
+
 def lawless_laws():
-    return replace(untrusted_laws(), recommended=None, reason="no method gives a number")
+    return replace(untrusted_laws(), recommended=None, reason="no method could be fitted")
 
 
 def hostile_laws():

@@ -5,13 +5,25 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from fits import HOSTILE, hostile_laws, lawless_laws, plan_and_results, sound_laws, tiny_laws, untrusted_laws
+from fits import (
+    HOSTILE,
+    doubtful_laws,
+    hostile_laws,
+    lawless_laws,
+    plan_and_results,
+    sound_laws,
+    tiny_laws,
+    untrusted_laws,
+)
 
 from flops_fit.quantities import format_count
-from flops_fit.reporting import save_figures, summary_html, write_report
-from flops_fit.reporting.canvas import figure_style, log_ticks
-from flops_fit.reporting.figures import isoflop_figure
+from flops_fit.records import ExcludedRun
+from flops_fit.reporting import save_figures, sections, summary_html, write_report
+from flops_fit.reporting.canvas import figure_style, log_ticks, new_figure
+from flops_fit.reporting.evidence import Table
+from flops_fit.reporting.isoflop_figure import isoflop_figure
 from flops_fit.reporting.law_figures import d_opt_figure, loss_figure, n_opt_figure
+from flops_fit.reporting.sections import FigureItem, Section, TableItem
 
 
 class Page(HTMLParser):
@@ -67,10 +79,70 @@ def test_every_run_is_in_the_report_with_its_files(hostile_report):
     assert "loss became NaN at step 7" in hostile_report
 
 
-def test_rejected_cells_are_counted_and_the_first_thirty_listed(hostile_report):
+def test_rejected_pairs_are_counted_and_the_first_thirty_listed(hostile_report):
     assert "too large by 29" in hostile_report
     assert "too large by 30" not in hostile_report
-    assert "40, the first 30 of them" in hostile_report
+    assert "40 pairs in all, of which the first 30 are listed" in hostile_report
+
+
+def test_excluded_runs_and_findings_are_listed_with_their_codes(hostile_report):
+    assert "<code>bad_row</code>" in hostile_report
+    assert "<code>odd</code>" in hostile_report
+
+
+def test_the_condition_of_each_run_is_listed(tmp_path):
+    laws = sound_laws()
+    laws = replace(laws, runs=replace(laws.runs, condition=("wide",) * len(laws.runs)))
+    html = write_report(laws, tmp_path / "r.html").read_text()
+    assert html.count("<td>wide</td>") == len(laws.runs)
+
+
+def test_an_excluded_run_of_a_sweep_links_to_its_files(tmp_path):
+    plan, results = plan_and_results(sound_laws())
+    excluded = tuple(
+        ExcludedRun(source=name, code="diverged", reason="loss became NaN") for name in ("diverged-run", "not-run")
+    )
+    laws = replace(sound_laws(), runs_excluded=excluded)
+    html = write_report(laws, tmp_path / "r.html", plan=plan, results=results).read_text()
+    listed = html[html.index('id="excluded"') : html.index('id="rejected"')]
+    assert 'href="../results/diverged-run.json"' in listed
+    assert "<code>not-run</code>" in listed
+    assert "not-run.json" not in listed
+
+
+def toy_figure(laws):
+    figure = new_figure()
+    figure.add_subplot().plot([1, 2], [3, 4])
+    return figure
+
+
+def toy_table(evidence):
+    return Table(header=("toy",), rows=((f"{len(evidence.laws.runs)} toys",),))
+
+
+def test_a_section_is_added_by_one_line_to_the_page_and_the_figures(tmp_path, monkeypatch):
+    toy = Section(key="toy", title="Toy section", items=(FigureItem(key="toy", make=toy_figure, caption="A toy."),
+                  TableItem(make=toy_table)))  # fmt: skip
+    monkeypatch.setattr(sections, "SECTIONS", (toy,))
+    page = Page(write_report(sound_laws(), tmp_path / "r.html").read_text())
+    assert "Toy section" in page.text
+    assert f"{len(sound_laws().runs)} toys" in page.text
+    assert ("img", "alt", "A toy.") in page.attributes
+    assert {p.name for p in save_figures(sound_laws(), tmp_path)} == {"toy.svg", "toy.png"}
+
+
+@pytest.mark.parametrize(("if_empty", "is_shown"), [("", False), ("Nothing to show.", True)])
+def test_a_section_with_nothing_to_show_says_so_or_is_left_out(tmp_path, monkeypatch, if_empty, is_shown):
+    empty = Section(key="toy", title="Toy section", if_empty=if_empty, items=(TableItem(make=lambda evidence: None),))
+    monkeypatch.setattr(sections, "SECTIONS", (empty,))
+    text = Page(write_report(sound_laws(), tmp_path / "r.html").read_text()).text
+    assert ("Toy section" in text) == is_shown
+    assert if_empty in text
+
+
+def test_keys_of_sections_and_of_figures_are_unique():
+    for keys in ([s.key for s in sections.SECTIONS], [item.key for item in sections.figure_items()]):
+        assert len(keys) == len(set(keys))
 
 
 def test_a_rerun_is_byte_identical(tmp_path):
@@ -90,9 +162,17 @@ def test_the_report_opens_with_the_prediction_for_ten_times_the_largest_budget(t
         assert f"[{format_count(low)}, {format_count(high)}]" in opening
 
 
-def test_an_untrusted_report_leads_with_the_warning(tmp_path):
-    text = Page(write_report(untrusted_laws(), tmp_path / "r.html").read_text()).text
-    assert text.index("DO NOT USE") < text.index("would say all the same: with") < text.index("Compute Budget")
+@pytest.mark.parametrize("make", [lambda laws, path: write_report(laws, path / "r.html").read_text(),
+                                  lambda laws, path: summary_html(laws)])  # fmt: skip
+def test_the_page_and_the_notebook_begin_with_the_verdict_and_its_reasons(tmp_path, make):
+    text = Page(make(untrusted_laws(), tmp_path)).text
+    assert text.index("DO NOT USE") < text.index("few_budgets") < text.index("For reference only, the fit gives: with")
+    assert text.index("For reference only") < text.index("Compute Budget")
+    text = Page(make(doubtful_laws(), tmp_path)).text
+    assert text.index("Use with care") < text.index("flat_valley") < text.index("Compute Budget")
+    sound = replace(sound_laws(), findings=())
+    text = Page(make(sound, tmp_path)).text
+    assert text.index(sound.trust.headline) < text.index("Compute Budget")
 
 
 def test_a_report_without_a_law_still_shows_the_runs(tmp_path):
@@ -128,6 +208,16 @@ def test_log_ticks_are_few_and_inside(low, high):
     assert np.all(np.diff(ticks) > 0)
 
 
+def test_a_few_far_losses_do_not_flatten_the_curves_and_are_counted():
+    laws = sound_laws()
+    far = laws.isoflop_curves[0]
+    far = replace(far, loss=np.concatenate([far.loss[:-1], [50.0]]))
+    with figure_style():
+        axes = isoflop_figure(replace(laws, isoflop_curves=(far, *laws.isoflop_curves[1:]))).axes[0]
+    assert axes.get_ylim()[1] < 10
+    assert [text.get_text() for text in axes.texts if text.get_text().startswith("1 point above")]
+
+
 def test_the_notebook_summary_has_a_table():
     assert "<table" in summary_html(sound_laws())
 
@@ -141,7 +231,7 @@ def test_budgets_of_one_size_are_no_curves_and_not_marked():
         figure = isoflop_figure(replace(laws, isoflop_curves=(loose, *laws.isoflop_curves[1:])))
     assert not [line for line in figure.axes[0].lines if line.get_marker() == "x"]
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert "budgets of 1 or 2 sizes" in labels
+    assert "budget of 1 or 2 sizes" in labels
     assert "1.00e18" not in labels
 
 

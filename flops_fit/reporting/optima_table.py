@@ -1,34 +1,44 @@
-"""Which model is optimal at which budget, as a table?"""
+"""Table of the optimal model at each budget, as markdown for people and as rows for the report."""
 
 import math
 from collections.abc import Sequence
 
 from flops_fit.fitting import Prediction, ScalingLaws
-from flops_fit.quantities import format_count, format_flops
+from flops_fit.fitting.trust import Trust
+from flops_fit.quantities import format_count, format_factor, format_flops, format_loss, format_number, format_percent
 from flops_fit.records import Finding
-from flops_fit.reporting.wording import format_estimate, format_factor, format_loss, format_number
+from flops_fit.reporting.formatting import format_estimate
 
 HEADER = ("Compute Budget", "Optimal N", "Optimal D", "D/N Ratio", "Predicted Loss")
-MARK, USELESS = "*", "!"
+UNTESTED, UNUSABLE = "*", "!"
 ROWS = 9
 REACH = 100.0
 """Default tables end at this many times the largest fitted budget."""
 
 
 def chinchilla_table(laws: ScalingLaws, compute_budgets: Sequence[float] | None = None) -> str:
-    """Writes a markdown table of optimal N, D, D/N and loss, each with its interval.
+    """Writes whether to use the answer, and a markdown table of optimal N, D, D/N and loss with their intervals.
 
     Args:
         laws: A fit.
         compute_budgets: C in FLOPs; None takes round numbers from the smallest fitted to 100 times the largest.
     """
+    verdict = _verdict(laws.trust)
     if laws.recommended is None:
-        return f"No table: these runs support no prediction ({laws.reason})."
+        return verdict
     predictions = predict_rows(laws, compute_budgets)
     lines = [_line(HEADER), "|" + "|".join(" ---: " for _ in HEADER) + "|"]
     lines += [_line(table_row(laws, p)) for p in predictions]
-    note = f"In brackets: {predictions[0].level:.0%} intervals." if predictions else "No budgets."
-    return "\n".join([*lines, "", " ".join([note, *table_notes(laws, predictions)])])
+    note = f"In brackets: {format_percent(predictions[0].level)} intervals." if predictions else "No budgets."
+    if laws.trust.level == "no":
+        verdict += "\n\nFor reference only, the fit gives:"
+    return "\n".join([verdict, "", *lines, "", " ".join([note, *table_notes(laws, predictions)])])
+
+
+def _verdict(trust: Trust) -> str:
+    """The headline, with the message of every finding behind it."""
+    reasons = [f"- `{f.code}`: {f.message} {f.advice}" for f in trust.reasons]
+    return "\n".join([f"**{trust.headline}**", *(["", *reasons] if reasons else [])])
 
 
 def predict_rows(laws: ScalingLaws, compute_budgets: Sequence[float] | None = None) -> tuple[Prediction, ...]:
@@ -39,7 +49,7 @@ def predict_rows(laws: ScalingLaws, compute_budgets: Sequence[float] | None = No
 
 def table_row(laws: ScalingLaws, prediction: Prediction) -> tuple[str, ...]:
     """The cells of one row; a budget beyond the backtests carries a mark."""
-    marks = ["" if laws.is_tested(prediction.compute) else MARK, USELESS if _errors(prediction) else ""]
+    marks = ["" if laws.is_tested(prediction.compute) else UNTESTED, UNUSABLE if _errors(prediction) else ""]
     return (
         " ".join([format_flops(prediction.compute), *filter(None, marks)]),
         format_estimate(prediction.num_params_estimate, format_count),
@@ -50,11 +60,11 @@ def table_row(laws: ScalingLaws, prediction: Prediction) -> tuple[str, ...]:
 
 
 def table_notes(laws: ScalingLaws, predictions: Sequence[Prediction]) -> list[str]:
-    """Says what the marks in these rows mean."""
+    """What the marks in these rows mean."""
     notes = [] if all(laws.is_tested(p.compute) for p in predictions) else [_beyond_note(laws)]
     first = next((p for p in predictions if _errors(p)), None)
     if first is not None:
-        notes.append(f"{USELESS} Not to be used; at {format_flops(first.compute)} FLOPs: {_errors(first)[0].message}")
+        notes.append(f"{UNUSABLE} Do not use; at {format_flops(first.compute)} FLOPs: {_errors(first)[0].message}")
     return notes
 
 
@@ -65,9 +75,11 @@ def _errors(prediction: Prediction) -> list[Finding]:
 def _beyond_note(laws: ScalingLaws) -> str:
     factor = laws.tested_factor
     if factor <= 1.0:
-        return f"{MARK} Extrapolation that no backtest could test."
+        return f"{UNTESTED} Extrapolation that no backtest tested."
     top = format_flops(factor * laws.max_compute)
-    return f"{MARK} Farther than the backtests tested: {top} FLOPs, {format_factor(factor)} the largest fitted budget."
+    return (
+        f"{UNTESTED} Beyond the reach of the backtests: {top} FLOPs, {format_factor(factor)} the largest fitted budget."
+    )
 
 
 def default_budgets(laws: ScalingLaws) -> tuple[float, ...]:
@@ -81,7 +93,7 @@ def round_numbers(low: float, high: float, digits: Sequence[int]) -> tuple[float
     """The numbers digit * 10^k from ``low`` to ``high``, ascending."""
     powers = range(math.floor(math.log10(low)), math.floor(math.log10(high)) + 1)
     numbers = (float(f"{digit}e{power}") for power in powers for digit in digits)
-    # A thousandth, because budgets are floats that went through logs.
+    # A tolerance of 0.001, because budgets are floats that went through logs.
     return tuple(x for x in numbers if 0.999 * low <= x <= 1.001 * high)
 
 

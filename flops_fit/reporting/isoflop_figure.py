@@ -1,4 +1,4 @@
-"""The evidence as pictures: one function per figure, each from a fit to a matplotlib Figure."""
+"""IsoFLOP curves: loss against model size at each budget, with parabolas and their minima."""
 
 import matplotlib as mpl
 import numpy as np
@@ -7,13 +7,14 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from flops_fit.fitting import IsoflopCurve, ScalingLaws
-from flops_fit.quantities import format_flops
+from flops_fit.quantities import count_of, format_flops, format_loss
 from flops_fit.records import FloatArray
 from flops_fit.reporting.canvas import GREY, INK, MARKERS, VERMILION, count_axis, escape_math, light_grid, new_figure
+from flops_fit.reporting.formatting import singular
 
 MAX_LEGEND = 12
 MIN_SIZES = 3
-"""Budgets with fewer sizes are no curve; their runs are drawn in grey."""
+"""Runs of budgets with fewer sizes form no curve and are drawn in grey."""
 
 
 def isoflop_figure(laws: ScalingLaws) -> Figure:
@@ -23,13 +24,14 @@ def isoflop_figure(laws: ScalingLaws) -> Figure:
     axes.set_xscale("log")
     curves = [c for c in laws.isoflop_curves if len(c.num_params) >= MIN_SIZES]
     loose = [c for c in laws.isoflop_curves if len(c.num_params) < MIN_SIZES]
-    colors = budget_colors(len(curves))
+    colors = _budget_colors(len(curves))
     for curve in loose:
         axes.plot(curve.num_params, curve.loss, ".", color=GREY, alpha=0.5, markersize=5, linestyle="", zorder=1)
     for index, curve in enumerate(curves):
         _draw_curve(axes, curve, colors[index], MARKERS[index % len(MARKERS)])
     axes.set_xlabel("model size N (parameters)")
     axes.set_ylabel(f"loss (nats per {escape_math(singular(laws.runs.data_unit))})")
+    _limit_loss(axes, np.concatenate([c.loss for c in laws.isoflop_curves]))
     count_axis(axes.xaxis)
     light_grid(axes)
     shown = range(len(curves) - 1, -1, -max(1, -(-len(curves) // MAX_LEGEND)))
@@ -39,7 +41,7 @@ def isoflop_figure(laws: ScalingLaws) -> Figure:
         for i in shown
     ]  # fmt: skip
     if loose:
-        handles.append(Line2D([], [], linestyle="", marker=".", color=GREY, alpha=0.5, label="budgets of 1 or 2 sizes"))
+        handles.append(Line2D([], [], linestyle="", marker=".", color=GREY, alpha=0.5, label="budget of 1 or 2 sizes"))
     if any((c.in_window == 0).any() for c in curves):
         handles.append(
             Line2D([], [], linestyle="", marker="o", color=GREY, markerfacecolor="white", label="outside window")
@@ -59,7 +61,7 @@ def _draw_curve(axes: Axes, curve: IsoflopCurve, color: str, marker: str) -> Non
         curve.num_params[~inside], curve.loss[~inside], marker, color=color, markersize=4.5, linestyle="",
         markerfacecolor="white",
     )  # fmt: skip
-    # One that bends downwards has no minimum, and between far sizes it leaves the data.
+    # A parabola that bends downwards has no minimum; between distant sizes it leaves the data.
     if curve.coefficients is not None and curve.coefficients[0] > 0 and inside.any():
         n = np.geomspace(curve.num_params[inside].min(), curve.num_params[inside].max(), 80)
         style = "-" if curve.n_opt is not None else ":"
@@ -75,19 +77,21 @@ def _draw_curve(axes: Axes, curve: IsoflopCurve, color: str, marker: str) -> Non
         axes.plot(curve.num_params[best], curve.loss[best], "x", color=VERMILION, markersize=10, zorder=5)
 
 
-def budget_colors(count: int) -> list[str]:
-    """Dark to light with the budget; stops before the yellow that white paper swallows."""
+def _limit_loss(axes: Axes, loss: FloatArray) -> None:
+    """Keeps a few far losses from flattening all curves; how many are cut off is written on the figure."""
+    low, high = float(loss.min()), float(np.quantile(loss, 0.95))
+    top = high + 0.5 * (high - low)
+    above = int((loss > top).sum())
+    if above:
+        margin = 0.05 * (top - low)
+        axes.set_ylim(low - margin, top)
+        axes.text(
+            0.02, 0.98, f"{count_of(above, 'point')} above {format_loss(top)} not shown", transform=axes.transAxes,
+            color=GREY, fontsize=8, va="top",
+        )  # fmt: skip
+
+
+def _budget_colors(count: int) -> list[str]:
+    """Dark to light with the budget, up to the last colour that is legible on white."""
     palette = mpl.colormaps["viridis"]
     return [mpl.colors.to_hex(palette(0.85 * i / max(count - 1, 1))) for i in range(count)]
-
-
-def singular(unit: str) -> str:
-    """The unit of one datum: "token" for "tokens"."""
-    return unit[:-1] if unit.endswith("s") and len(unit) > 1 else unit
-
-
-def compute_range(laws: ScalingLaws, reach: float) -> FloatArray:
-    """C from the smallest fitted budget to ``reach`` times the largest, shape (m,), with that largest in it."""
-    low = min(float(laws.runs.compute_budget.min()), laws.max_compute)
-    inside = np.geomspace(low / 1.3, laws.max_compute, 40)
-    return np.concatenate([inside, np.geomspace(laws.max_compute, reach * laws.max_compute, 41)[1:]])
