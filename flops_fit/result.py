@@ -122,6 +122,8 @@ def load_result(
         options = _fit_options(path / "config.yaml", overrides)
     laws = fit(runs, options=options)
     stated = {key: value for key, value in selection.items() if value not in (None, False)}
+    if stated.get("columns"):
+        stated["columns"] = ", ".join(f"{key}={column}" for key, column in stated["columns"].items())
     if overrides:
         stated["fit options"] = " ".join(overrides)
     if not path.is_dir():

@@ -81,6 +81,8 @@ def resolve_columns(table: TextTable, chosen: Mapping[str, str] | None = None) -
 
 
 def _explicit(table: TextTable, chosen: Mapping[str, str]) -> dict[str, str]:
+    if not isinstance(chosen, Mapping):
+        raise InputError(f"columns: got {chosen!r}, expected a mapping such as {{'loss': 'val_loss', 'N': 'params'}}.")
     names: dict[str, str] = {}
     for key, column in chosen.items():
         quantity = next((q for q in NAMES if key == q or is_column_of(key, q)), None)
@@ -89,8 +91,10 @@ def _explicit(table: TextTable, chosen: Mapping[str, str]) -> dict[str, str]:
             raise InputError("--columns: " + unknown_name("quantity", key, key, known))
         if column not in table.columns:
             raise InputError(f"{table.path}: --columns {key}: " + unknown_name("column", column, column, table.columns))
-        if quantity in names or column in names.values():
-            raise InputError(f"--columns: {key}={column} names {quantity} or {column!r} twice. Keep one of them.")
+        if quantity in names:
+            raise InputError(f"--columns: got {names[quantity]!r} and {column!r} for {quantity}. Keep one of them.")
+        if column in names.values():
+            raise InputError(f"--columns: got {column!r} for {quantity} and for another quantity. Keep one of them.")
         multiple = MULTIPLE.search(column) if quantity in COUNTS and column not in NAMES[quantity] else None
         if multiple:
             raise InputError(
@@ -166,7 +170,7 @@ def _hints(table: TextTable) -> Iterator[str]:
         quantity = next((q for q in UNITS if unit and is_name_of(base, q) and not is_column_of(column, q)), None)
         if quantity:
             wanted = "nats per token" if quantity == "loss" else "plain counts"
-            yield f"{column!r} was not taken for {quantity}: expected {wanted}, and {unit!r} may be something else."
+            yield f"{column!r} was not taken as {quantity}: got {unit!r}, expected {wanted}."
     if any(c.endswith(("_opt", "_optimal")) for c in table.columns):
         yield "A table of optima cannot be fitted: expected the runs that they were found from."
     if LOG_COLUMNS & {normalise(c) for c in table.columns}:

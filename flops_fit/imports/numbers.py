@@ -47,14 +47,21 @@ def read_numbers(table: TextTable, column: str, rows: list[int], bad: dict[int, 
     return values
 
 
-def with_decimal_points(table: TextTable, columns: Iterable[str]) -> tuple[TextTable, list[Finding]]:
+def with_decimal_points(
+    table: TextTable, columns: Iterable[str], counts: Iterable[str]
+) -> tuple[TextTable, list[Finding]]:
     """Rewrites the decimal commas of some columns as points, where the file leaves no doubt that they are that.
 
     A comma is the decimal mark where commas separate no fields, no number has a point, and at least one number cannot
     be a whole number with thousands separators.
 
+    Args:
+        table: Where from.
+        columns: Those of numbers.
+        counts: Those of them that hold FLOPs, parameters or tokens, where 1,400 is hardly 1.4.
+
     Raises:
-        InputError: If commas and points are mixed, or every comma may also separate thousands.
+        InputError: If commas and points are mixed, or a comma may also separate thousands.
     """
     columns = sorted(set(columns))
     if not table.decimal_comma:
@@ -69,12 +76,13 @@ def with_decimal_points(table: TextTable, columns: Iterable[str]) -> tuple[TextT
             f"{table.path}: {_quote(table, decimal[0])} has a comma and {_quote(table, points[0])} a point, and only "
             "one of them can be the decimal mark. Write all numbers with a decimal point, without thousands separators."
         )
-    if all(THOUSANDS.fullmatch(cell) for _, _, cell in decimal):
-        column, row, cell = decimal[0]
+    grouped = [c for c in decimal if THOUSANDS.fullmatch(c[2])]
+    unclear = grouped if len(grouped) == len(decimal) else [c for c in grouped if c[0] in set(counts)]
+    if unclear:
+        cell = unclear[0][2]
         raise InputError(
-            f"{table.path}: {_quote(table, (column, row, cell))} may be {cell.replace(',', '')} or "
-            f"{cell.replace(',', '.')}, and no other number in the file tells which. Write it with a decimal point, "
-            "without thousands separators."
+            f"{table.path}: {_quote(table, unclear[0])} may be {cell.replace(',', '')} or {cell.replace(',', '.')}. "
+            "Write it with a decimal point, without thousands separators."
         )
     changed = {
         name: [cell.replace(",", ".") if ONE_COMMA.fullmatch(cell) else cell for cell in table.columns[name]]
@@ -83,7 +91,7 @@ def with_decimal_points(table: TextTable, columns: Iterable[str]) -> tuple[TextT
     note = Finding(
         level="info",
         code="decimal_comma",
-        message=f"numbers were read with a decimal comma: {_quote(table, decimal[0])} and {len(decimal) - 1} more.",
+        message=f"numbers were read with a decimal comma, {len(decimal)} of them, such as {_quote(table, decimal[0])}.",
         advice="If the commas separate thousands, remove them from the file.",
     )
     return dataclasses.replace(table, columns=table.columns | changed), [note]

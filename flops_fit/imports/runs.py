@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from flops_fit.errors import InputError
 from flops_fit.imports.budgets import EXACT, assign_budgets
+from flops_fit.imports.column_names import COUNTS
 from flops_fit.imports.columns import resolve_columns
 from flops_fit.imports.files import read_table
 from flops_fit.imports.numbers import read_numbers, with_decimal_points
@@ -59,7 +60,9 @@ def read_runs(
     """
     table = read_table(Path(path))
     names, notes = resolve_columns(table, columns)
-    table, mark = with_decimal_points(table, [c for q, c in names.items() if q not in TEXT])
+    table, mark = with_decimal_points(
+        table, [c for q, c in names.items() if q not in TEXT], [c for q, c in names.items() if q in COUNTS]
+    )
     unfinished = _unfinished(table, names)
     conditions = table.columns[names["condition"]] if "condition" in names else [""] * len(table.lines)
     wanted = _choose_condition(table.path, conditions, condition)
@@ -232,9 +235,9 @@ def _describe_repeats(table: TextTable, rows: list[int], repeats: Mapping[int, i
         Finding(
             level="info",
             code="repeated_rows",
-            message=f"{len(pairs)} rows repeat another in C, N, D, loss and seed, and were dropped: "
+            message=f"{len(pairs)} repeated row{'s' * (len(pairs) > 1)} (same C, N, D, loss and seed) dropped: "
             f"{', '.join(pairs[:SHOWN])}{more}.",
-            advice="If they are runs of their own, tell them apart in a seed column.",
+            advice="If they are runs of their own, tell them apart by a seed column.",
         )
     ]
 
