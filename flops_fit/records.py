@@ -184,6 +184,7 @@ ExclusionCode = Literal[
     "not_run_yet",
     "not_completed",
     "bad_row",
+    "repeated_row",
     "above_max_compute",
     "unfinished_schedule",
     "other_learning_rate",
@@ -197,7 +198,7 @@ class ExcludedRun:
     """A run that does not enter a fit, and why."""
 
     source: str
-    """Experiment id, or "line 17" of the file."""
+    """Experiment id, or "line 17" ("row 17" of JSON and Parquet) of the file."""
     code: ExclusionCode
     """What programs go by; ``reason`` is for people."""
     reason: str

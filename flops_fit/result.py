@@ -9,13 +9,13 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from flops_fit.errors import ConfigError
+from flops_fit.errors import ConfigError, InputError
 from flops_fit.files import replace_file
 from flops_fit.fitting import FitOptions, Prediction, ScalingLaws, fit
 from flops_fit.imports.runs import read_runs, select_runs
 from flops_fit.records import Finding, RunResult, RunTable, SweepPlan
 from flops_fit.reporting import chinchilla_table, format_summary, save_figures, summary_html, write_report
-from flops_fit.reporting.wording import format_fitted
+from flops_fit.reporting.formatting import format_fitted
 from flops_fit.schema import build
 from flops_fit.store import Store, open_store, plan_hash
 
@@ -94,22 +94,31 @@ def load_runs(
     condition: str | None = None,
     max_compute: float | None = None,
     exclude_bad_rows: bool = False,
+    columns: Mapping[str, str] | None = None,
 ) -> RunTable:
-    """Reads the runs of a sweep's folder, or of a CSV, JSONL or Parquet file.
+    """Reads the runs of a sweep's folder, or of a CSV, JSON, JSONL or Parquet file.
 
     Args:
         path: A sweep's folder or a file.
         condition: Which condition of the file to take.
         max_compute: Leave out runs above this many FLOPs.
         exclude_bad_rows: List bad rows as excluded instead of refusing the file.
+        columns: The file's column by quantity, such as ``{"loss": "val_loss", "N": "params"}``; others are found by
+            their names.
 
     Raises:
         InputError: If the path cannot be read as runs; the message names lines and reasons.
     """
     path = Path(path)
     if path.is_dir():
+        if columns:
+            raise InputError(
+                f"{path}: --columns is for a file of runs, and this is the folder of a sweep. Leave it out."
+            )
         return select_runs(open_store(path).run_table(), condition=condition, max_compute=max_compute)
-    return read_runs(path, condition=condition, max_compute=max_compute, exclude_bad_rows=exclude_bad_rows)
+    return read_runs(
+        path, condition=condition, max_compute=max_compute, exclude_bad_rows=exclude_bad_rows, columns=columns
+    )
 
 
 def load_result(
@@ -134,6 +143,8 @@ def load_result(
         options = _fit_options(path / "config.yaml", overrides)
     laws = fit(runs, options=options)
     stated = {key: value for key, value in selection.items() if value not in (None, False)}
+    if stated.get("columns"):
+        stated["columns"] = ", ".join(f"{key}={column}" for key, column in stated["columns"].items())
     if overrides:
         stated["fit options"] = " ".join(overrides)
     if not path.is_dir():

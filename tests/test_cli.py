@@ -178,12 +178,27 @@ def test_a_bad_row_is_refused_by_line_number(call, runs_csv, bad):
     assert "line 8" in err
 
 
-def test_a_duplicate_row_is_refused_by_line_number(call, runs_csv):
+def test_a_repeated_row_is_dropped_and_listed_by_line_number(call, runs_csv):
     lines = runs_csv.read_text().splitlines()
     runs_csv.write_text("\n".join([*lines, lines[5]]) + "\n")
-    code, _, err = call("fit", runs_csv)
+    code, out, _ = call("fit", runs_csv, "--json")
+    answer = json.loads(out)
+    assert code == 0
+    assert answer["runs_used"] == len(lines) - 1
+    assert f"line {len(lines) + 1} repeats line 6" in next(
+        f["message"] for f in answer["findings"] if f["code"] == "repeated_rows"
+    )
+
+
+def test_columns_are_named_by_option(call, runs_csv):
+    plain = json.loads(call("fit", runs_csv, "--json")[1])
+    runs_csv.write_text(runs_csv.read_text().replace("C,N,D,loss", "C,weights,D,goodness"))
+    code, out, _ = call("fit", runs_csv, "--columns", "loss=goodness,N=weights", "--json")
+    assert code == 0
+    assert json.loads(out)["laws"] == plain["laws"]
+    code, _, err = call("fit", runs_csv, "--columns", "loss=godness")
     assert code == 2
-    assert str(len(lines) + 1) in err
+    assert "Did you mean 'goodness'?" in err
 
 
 def test_a_usage_error_ends_in_2(call):

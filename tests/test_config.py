@@ -98,7 +98,7 @@ def test_options_that_the_factory_does_not_take_are_refused():
 
 
 def test_a_folder_without_text_is_refused(tmp_path):
-    with pytest.raises(ConfigError, match="held-out"):
+    with pytest.raises(ConfigError, match="no files that match"):
         build_task(
             TaskConfig(
                 factory="flops_fit.examples.gpt_stdlib:build_task",

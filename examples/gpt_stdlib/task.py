@@ -1,4 +1,4 @@
-"""Builds the built-in task: reads the text, packs it once, and puts model, data and loss together."""
+"""The built-in task: text packed once, and put together with model and loss."""
 
 import hashlib
 import sysconfig
@@ -6,13 +6,11 @@ from pathlib import Path
 
 import numpy as np
 from flops_fit.examples.gpt_stdlib.model import GPT, cross_entropy
+from flops_fit.examples.gpt_stdlib.text import read_standard_library, read_user_text, split_by_file, split_text
 
 from flops_fit.data import PackedTokens, pack_tokens
 from flops_fit.errors import ConfigError
 from flops_fit.tasks import Task, make_task
-
-# Tests and tools that few machines have; leaving them out makes the corpus alike across distributions.
-SKIPPED = {"test", "tests", "idlelib", "lib2to3", "site-packages", "dist-packages", "__pycache__"}
 
 
 def build_task(
@@ -28,22 +26,32 @@ def build_task(
     """Returns a byte-level GPT on text files.
 
     Args:
-        text_dir: Folder to read; None for the standard library of the running Python.
-        pattern: Which files of it, a glob.
-        held_out_fraction: Share of the files (by hash of their content) that no run trains on.
+        text_dir: A text file, or a folder of them; None for the standard library of the running Python. A folder of
+            100 files or more is split by file. Fewer files are cut into blocks of 4096 bytes (or 16 windows, where
+            that is more), and the blocks with the lowest hashes are held out.
+        pattern: Which files of a folder, a glob.
+        held_out_fraction: Share of the text (chosen by hash of its content) that no run trains on.
         n_layer, n_head, seq_len: Shape of the model.
         cache_dir: Where the packed tokens are kept; None for ``~/.cache/flops-fit``.
 
     Raises:
-        ConfigError: If the folder holds no text.
+        ConfigError: If the text is missing, empty, not UTF-8 or too short.
     """
-    root = Path(text_dir or sysconfig.get_path("stdlib")).expanduser().resolve()
-    train, held_out = split_by_file(read_texts(root, pattern), held_out_fraction)
-    if not train or not held_out:
+    if not 0 < held_out_fraction < 1:
         raise ConfigError(
-            f"task.options.text_dir: {root} has {len(train)} training and {len(held_out)} held-out files "
-            f"matching {pattern!r}; expected at least one of each. Name a folder with more text files."
+            f"task.options.held_out_fraction: got {held_out_fraction}, expected a number between 0 and 1."
         )
+    root = Path(text_dir or sysconfig.get_path("stdlib")).expanduser().resolve()
+    if text_dir is None:
+        train, held_out = split_by_file(read_standard_library(root, pattern), held_out_fraction)
+        if not train or not held_out:
+            raise ConfigError(
+                f"{root} has {len(train)} training and {len(held_out)} held-out files that match {pattern!r}; "
+                "expected at least one of each. Name your own text with task.options.text_dir."
+            )
+    else:
+        texts = read_user_text(root, pattern)
+        train, held_out = split_text(texts, held_out_fraction, seq_len=seq_len, where=str(root))
     folder = Path(cache_dir).expanduser() if cache_dir else Path.home() / ".cache" / "flops-fit"
     return make_task(
         GPT,
@@ -54,22 +62,6 @@ def build_task(
         loss_fn=cross_entropy,
         name="gpt_stdlib" if text_dir is None else f"gpt on {root.name}",
     )
-
-
-def read_texts(root: Path, pattern: str) -> list[bytes]:
-    """Reads the files in the order of their paths, skipping folders that differ between machines."""
-    paths = sorted(p for p in root.glob(pattern) if p.is_file())
-    return [p.read_bytes() for p in paths if not SKIPPED & set(p.relative_to(root).parts[:-1])]
-
-
-def split_by_file(texts: list[bytes], held_out_fraction: float) -> tuple[list[bytes], list[bytes]]:
-    """Sends each file to one side by the hash of its content, so that no file is on both."""
-    train: list[bytes] = []
-    held_out: list[bytes] = []
-    for text in texts:
-        position = int.from_bytes(hashlib.sha256(text).digest()[:8], "big") / 2**64
-        (held_out if position < held_out_fraction else train).append(text)
-    return train, held_out
 
 
 def _pack(texts: list[bytes], folder: Path, seq_len: int) -> PackedTokens:

@@ -17,6 +17,10 @@ MaxCompute = Annotated[float | None, typer.Option(help="Leave out runs above thi
 ExcludeBad = Annotated[
     bool, typer.Option("--exclude-bad-rows", help="List bad rows as excluded instead of refusing the file.")
 ]
+Columns = Annotated[
+    str | None,
+    typer.Option(help="Columns of the file by quantity, such as loss=val_loss,N=params.", metavar="KEY=COLUMN"),
+]
 FitOverrides = Annotated[
     list[str] | None, typer.Argument(help="Options of the fit, key=value, such as huber_delta=1e-4 law=approach3.")
 ]
@@ -29,12 +33,13 @@ def fit(
     condition: Condition = None,
     max_compute: MaxCompute = None,
     exclude_bad_rows: ExcludeBad = False,
+    columns: Columns = None,
     as_json: AsJson = False,
 ) -> None:
     """Fit scaling laws to a sweep or to anyone's table of runs."""
     from flops_fit.reporting import format_summary
 
-    result = _load(source, overrides, condition, max_compute, exclude_bad_rows)
+    result = _load(source, overrides, condition, max_compute, exclude_bad_rows, columns)
     result.write_fit()
     if as_json:
         print_json(result.laws.to_plain())
@@ -51,12 +56,13 @@ def predict(
     condition: Condition = None,
     max_compute: MaxCompute = None,
     exclude_bad_rows: ExcludeBad = False,
+    columns: Columns = None,
     as_json: AsJson = False,
 ) -> None:
     """Predict the compute-optimal size, tokens and loss at one budget."""
     from flops_fit.reporting import format_summary
 
-    result = _load(source, overrides, condition, max_compute, exclude_bad_rows)
+    result = _load(source, overrides, condition, max_compute, exclude_bad_rows, columns)
     prediction = result.predict(compute, law=law)
     if as_json:
         print_json(prediction.to_plain())
@@ -72,16 +78,20 @@ def report(
     condition: Condition = None,
     max_compute: MaxCompute = None,
     exclude_bad_rows: ExcludeBad = False,
+    columns: Columns = None,
     as_json: AsJson = False,
 ) -> None:
     """Write the evidence as one HTML file."""
-    result = _load(source, overrides, condition, max_compute, exclude_bad_rows)
+    result = _load(source, overrides, condition, max_compute, exclude_bad_rows, columns)
     path = result.report(out if out or source.is_dir() else Path("report.html"))
     print_json({"report": str(path)}) if as_json else print(path)
 
 
 def _load(source: Path, overrides: list[str] | None, *selection: Any) -> "Result":
+    from flops_fit.imports.columns import parse_columns
     from flops_fit.result import load_result
 
-    names = ("condition", "max_compute", "exclude_bad_rows")
-    return load_result(source, overrides=overrides or (), **dict(zip(names, selection, strict=True)))
+    names = ("condition", "max_compute", "exclude_bad_rows", "columns")
+    values = dict(zip(names, selection, strict=True))
+    values["columns"] = parse_columns(values["columns"]) if values["columns"] else None
+    return load_result(source, overrides=overrides or (), **values)

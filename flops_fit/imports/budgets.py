@@ -1,4 +1,4 @@
-"""Which runs belong to one IsoFLOP budget, where nobody wrote it down?"""
+"""IsoFLOP budgets of runs that do not state them."""
 
 import numpy as np
 from numpy.typing import NDArray

@@ -1,13 +1,13 @@
-"""Which runs does a file hold? Anyone's table, read strictly.
+"""Runs of anyone's table, read strictly.
 
-LogRuns by letter, or by word in any case: C (compute, flops), N (params, num_params), D (tokens, num_tokens), loss;
+Columns by letter, or by word in any case: C (compute, flops), N (params, num_params), D (tokens, num_tokens), loss;
 two of C, N, D suffice, C = 6ND then. Optional: compute_budget (planned C), condition, seed, group, status,
 learning_rate, epochs, schedule_tokens (D that the learning rate was decayed for), unique_tokens,
-num_params_non_embedding.
+num_params_non_embedding. Other usual names are in `column_names`, and any column can be named by the caller.
 Other columns are ignored. A bad row is an error that names its line.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,28 +16,18 @@ from numpy.typing import NDArray
 
 from flops_fit.errors import InputError
 from flops_fit.imports.budgets import EXACT, assign_budgets
-from flops_fit.imports.files import TextTable, read_numbers, read_table, shorten
+from flops_fit.imports.column_names import COUNTS
+from flops_fit.imports.columns import resolve_columns
+from flops_fit.imports.files import read_table
+from flops_fit.imports.numbers import read_numbers, with_decimal_points
+from flops_fit.imports.table import TextTable, shorten
 from flops_fit.records import ExcludedRun, Finding, FloatArray, RunTable
 from flops_fit.schema import unknown_name
 
-ALIASES = {
-    "compute": ("C", "compute", "flops"),
-    "compute_budget": ("compute_budget",),
-    "num_params": ("N", "params", "num_params"),
-    "num_tokens": ("D", "tokens", "num_tokens"),
-    "loss": ("loss",),
-    "condition": ("condition",),
-    "seed": ("seed",),
-    "group": ("group",),
-    "status": ("status",),
-    "learning_rate": ("learning_rate", "lr"),
-    "epochs": ("epochs",),
-    "schedule_tokens": ("schedule_tokens",),
-    "unique_tokens": ("unique_tokens",),
-    "num_params_non_embedding": ("num_params_non_embedding", "N_no_embed"),
-}
 OPTIONAL = ("learning_rate", "epochs", "schedule_tokens", "unique_tokens", "num_params_non_embedding")
-"""LogRuns of numbers that a fit can do without."""
+"""Columns of numbers that a fit can do without."""
+MAIN = ("compute", "compute_budget", "num_params", "num_tokens", "loss")
+TEXT = ("condition", "group", "status")
 COMPLETED = {"", "completed", "complete", "done", "finished", "ok", "success"}
 SHOWN = 10
 
@@ -51,68 +41,78 @@ def read_runs(
     condition: str | None = None,
     max_compute: float | None = None,
     exclude_bad_rows: bool = False,
+    columns: Mapping[str, str] | None = None,
 ) -> RunTable:
     """Reads a table of finished runs.
 
+    Rows that repeat another exactly are listed as excluded.
+
     Args:
-        path: A ``.csv``, ``.tsv``, ``.jsonl`` or ``.parquet`` file.
+        path: A ``.csv``, ``.tsv``, ``.txt``, ``.jsonl``, ``.json`` (each also with ``.gz``) or ``.parquet`` file.
         condition: Which condition to take; needed where the file holds several.
         max_compute: Leave out runs above this many FLOPs.
         exclude_bad_rows: List bad rows as excluded instead of refusing the file.
+        columns: The file's column by quantity, such as ``{"loss": "val_loss", "N": "params"}``; others are found by
+            their names.
 
     Raises:
         InputError: If the file cannot be read, lacks columns, or has bad rows; the message names lines and reasons.
     """
     table = read_table(Path(path))
-    names = _resolve(table)
+    names, notes = resolve_columns(table, columns)
+    table, mark = with_decimal_points(
+        table, [c for q, c in names.items() if q not in TEXT], [c for q, c in names.items() if q in COUNTS]
+    )
     unfinished = _unfinished(table, names)
     conditions = table.columns[names["condition"]] if "condition" in names else [""] * len(table.lines)
     wanted = _choose_condition(table.path, conditions, condition)
     rows = [i for i, c in enumerate(conditions) if c == wanted and i not in unfinished]
     excluded = [
-        ExcludedRun(source=f"line {table.lines[i]}", code="not_completed", reason=reason)
+        ExcludedRun(source=table.position(i), code="not_completed", reason=reason)
         for i, reason in unfinished.items()
         if conditions[i] == wanted
     ]
     bad: Bad = {}
-    optional, notes = _optional_columns(table, names, rows, bad)
-    columns: dict[str, FloatArray] = {
-        name: read_numbers(table, names[name], rows, bad)
-        for name in ("compute", "compute_budget", "num_params", "num_tokens", "loss")
-        if name in names
-    }
-    notes += _repair_overflow(columns, bad)
-    _complete(columns)
-    for name, values in {**columns, **optional}.items():
-        _check_positive(name, values, table, names, rows, bad)
+    values, incomplete = _read_columns(table, names, rows, bad)
+    overflow = _repair_overflow(values, bad)
+    _complete(values)
+    for name, column in values.items():
+        _check_positive(name, column, table, names, rows, bad)
     seed = _seeds(table, names, rows, bad)
-    _find_duplicates([*columns.values(), *optional.values(), seed.astype(np.float64)], table, rows, bad)
     refused = table.ragged | {table.lines[rows[k]]: reason for k, reason in bad.items()}
     if refused and not exclude_bad_rows:
-        raise InputError(_describe_bad(table.path, len(rows) + len(table.ragged), refused))
-    excluded += [ExcludedRun(source=f"line {line}", code="bad_row", reason=refused[line]) for line in sorted(refused)]
-    good = np.array([k for k in range(len(rows)) if k not in bad], dtype=np.int64)
+        raise InputError(_describe_bad(table, len(rows) + len(table.ragged), refused))
+    excluded += [
+        ExcludedRun(source=f"{table.place} {line}", code="bad_row", reason=refused[line]) for line in sorted(refused)
+    ]
+    repeats = _find_repeats(np.column_stack([*values.values(), seed.astype(np.float64)]), bad)
+    excluded += [
+        ExcludedRun(
+            source=table.position(rows[k]), code="repeated_row", reason=f"repeats {table.position(rows[first])}"
+        )
+        for k, first in repeats.items()
+    ]
+    good = np.array([k for k in range(len(rows)) if k not in bad and k not in repeats], dtype=np.int64)
     if len(good) == 0:
         raise InputError(f"{table.path}: no usable run is left; {len(excluded)} were excluded: {excluded[0].reason}.")
     budget, grouping = (
-        (columns["compute_budget"][good], []) if "compute_budget" in names else assign_budgets(columns["compute"][good])
+        (values["compute_budget"][good], []) if "compute_budget" in values else assign_budgets(values["compute"][good])
     )
     kept = [rows[k] for k in good]
-    chosen: dict[str, Any] = {name: values[good] for name, values in optional.items()}
-    groups = [table.columns[names["group"]][i] for i in kept] if "group" in names else [str(i) for i in kept]
+    chosen: dict[str, Any] = {name: values[name][good] for name in OPTIONAL if name in values}
     runs = RunTable(
         compute_budget=budget,
-        compute=columns["compute"][good],
-        num_params=columns["num_params"][good],
-        num_tokens=columns["num_tokens"][good],
-        loss=columns["loss"][good],
-        source=tuple(f"line {table.lines[i]}" for i in kept),
+        compute=values["compute"][good],
+        num_params=values["num_params"][good],
+        num_tokens=values["num_tokens"][good],
+        loss=values["loss"][good],
+        source=tuple(table.position(i) for i in kept),
         condition=(wanted,) * len(kept),
-        group=tuple(groups),
+        group=_groups(table, names, kept),
         seed=seed[good],
         excluded=tuple(excluded),
-        notes=(*notes, *grouping),
-        name=table.path.stem + (f" ({wanted})" if wanted else ""),
+        notes=(*notes, *mark, *incomplete, *overflow, *_describe_repeats(table, rows, repeats), *grouping),
+        name=table.path.name.removesuffix(".gz").rpartition(".")[0] + (f" ({wanted})" if wanted else ""),
         **chosen,
     )
     return select_runs(runs, max_compute=max_compute)
@@ -137,34 +137,6 @@ def select_runs(runs: RunTable, *, condition: str | None = None, max_compute: fl
         low = float(runs.compute_budget.min())
         raise InputError(f"max_compute={max_compute:g} leaves no run; the smallest has {low:g} FLOPs.")
     return runs.take(keep, code="above_max_compute", reason=f"compute above max_compute={max_compute:g}")
-
-
-def _resolve(table: TextTable) -> dict[str, str]:
-    """Finds the column of the file for each quantity."""
-    names = {}
-    for quantity, aliases in ALIASES.items():
-        found = [a for a in aliases if a in table.columns] or _in_other_case(aliases, table)
-        if len(found) > 1:
-            raise InputError(f"{table.path}: the columns {' and '.join(found)} both mean {quantity}. Keep one of them.")
-        if found:
-            names[quantity] = found[0]
-    if "compute" not in names and "compute_budget" in names:
-        names["compute"] = names["compute_budget"]
-    missing = [] if "loss" in names else ["loss"]
-    if sum(q in names for q in ("compute", "num_params", "num_tokens")) < 2:
-        missing.append("two of C, N and D")
-    if missing:
-        raise InputError(
-            f"{table.path}: no column for {' and '.join(missing)}. Got {', '.join(table.columns) or 'none'}; "
-            "expected C (or compute, flops), N (or params, num_params), D (or tokens, num_tokens) and loss."
-        )
-    return names
-
-
-def _in_other_case(aliases: tuple[str, ...], table: TextTable) -> list[str]:
-    """Words are known in any case (FLOPs, Loss); letters are not, since d or n may stand for anything."""
-    words = {alias.lower() for alias in aliases if len(alias) > 1}
-    return [name for name in table.columns if name.lower() in words]
 
 
 def _unfinished(table: TextTable, names: dict[str, str]) -> Bad:
@@ -246,34 +218,59 @@ def _seeds(table: TextTable, names: dict[str, str], rows: list[int], bad: Bad) -
     return np.array([0 if k in bad else int(v) for k, v in enumerate(values)], dtype=np.int64)
 
 
-def _find_duplicates(columns: list[FloatArray], table: TextTable, rows: list[int], bad: Bad) -> None:
-    keys = np.column_stack(columns)
-    _, first, inverse = np.unique(keys, axis=0, return_index=True, return_inverse=True)
-    original = first[inverse.reshape(-1)]
-    for k in np.flatnonzero(original != np.arange(len(keys))):
-        bad.setdefault(int(k), f"repeats line {table.lines[rows[original[k]]]}: same C, N, D, loss and seed")
+def _find_repeats(keys: FloatArray, bad: Bad) -> dict[int, int]:
+    """Returns the first equal row of each row that repeats one, among rows that are not bad; keys of shape (n, k)."""
+    usable = np.array([k for k in range(len(keys)) if k not in bad], dtype=np.int64)
+    _, first, inverse = np.unique(keys[usable], axis=0, return_index=True, return_inverse=True)
+    originals = usable[first[inverse.reshape(-1)]]
+    return {int(k): int(original) for k, original in zip(usable, originals, strict=True) if k != original}
 
 
-def _describe_bad(path: Path, total: int, refused: Bad) -> str:
-    shown = "; ".join(f"line {line}: {refused[line]}" for line in sorted(refused)[:SHOWN])
+def _describe_repeats(table: TextTable, rows: list[int], repeats: Mapping[int, int]) -> list[Finding]:
+    if not repeats:
+        return []
+    pairs = [f"{table.position(rows[k])} repeats {table.position(rows[first])}" for k, first in repeats.items()]
+    more = f" and {len(pairs) - SHOWN} more" if len(pairs) > SHOWN else ""
+    return [
+        Finding(
+            level="info",
+            code="repeated_rows",
+            message=f"{len(pairs)} repeated row{'s' * (len(pairs) > 1)} (same C, N, D, loss and seed) dropped: "
+            f"{', '.join(pairs[:SHOWN])}{more}.",
+            advice="If they are runs of their own, tell them apart by a seed column.",
+        )
+    ]
+
+
+def _describe_bad(table: TextTable, total: int, refused: Bad) -> str:
+    shown = "; ".join(f"{table.place} {line}: {refused[line]}" for line in sorted(refused)[:SHOWN])
     more = f"; and {len(refused) - SHOWN} more" if len(refused) > SHOWN else ""
     return (
-        f"{path}: {len(refused)} of {total} rows cannot be used: {shown}{more}. Mend the file, "
-        "or leave them out with --exclude-bad-rows (exclude_bad_rows=True in Python); they are then listed."
+        f"{table.path}: {len(refused)} of {total} rows cannot be used: {shown}{more}. Fix the file, or leave those "
+        "rows out with --exclude-bad-rows (exclude_bad_rows=True in Python); they are then listed as excluded."
     )
 
 
-def _optional_columns(
+def _read_columns(
     table: TextTable, names: dict[str, str], rows: list[int], bad: Bad
 ) -> tuple[dict[str, FloatArray], list[Finding]]:
-    """The optional columns that hold a value for every run, and a finding for those that do so for some."""
+    """The columns of numbers, but optional ones only where they hold a value for every run; findings on the others."""
     columns, notes = {}, []
-    for name in (n for n in OPTIONAL if n in names):
+    for name in (*OPTIONAL, *MAIN):
+        if name not in names:
+            continue
         empty = sum(not table.columns[names[name]][i] for i in rows)
-        if empty == 0:
+        if empty == 0 or name in MAIN:
             columns[name] = read_numbers(table, names[name], rows, bad)
         elif empty < len(rows):
             message = f"the column {names[name]} is empty for {empty} of {len(rows)} runs and was not used."
             advice = "Fill it in for every run, or remove it."
             notes.append(Finding(level="warning", code="column_incomplete", message=message, advice=advice))
     return columns, notes
+
+
+def _groups(table: TextTable, names: dict[str, str], kept: list[int]) -> tuple[str, ...]:
+    """The group of each run; a run without one is a group of its own."""
+    if "group" not in names:
+        return tuple(map(str, kept))
+    return tuple(table.columns[names["group"]][i] or f"{table.position(i)}, without a group" for i in kept)
