@@ -96,15 +96,16 @@ def test_another_learning_rate_is_another_run():
 
 
 def test_a_setting_that_is_off_renames_no_older_run():
-    # As it was before there was an average of the weights.
+    # As it was before recipes had an average of the weights and an optimizer.
     assert plan_hash(plan()) == "932cdecd448b"
 
 
-def test_an_average_of_the_weights_makes_another_run():
+@pytest.mark.parametrize(("name", "value"), [("ema_decay", 0.999), ("optimizer", "muon"), ("schedule", "cosine")])
+def test_another_average_optimizer_or_schedule_is_another_run(name, value):
     before = {e.experiment_id for e in plan().experiments}
-    averaged = plan(recipe=RecipeRule(ema_decay=0.999)).experiments
-    assert all(e.recipe.ema_decay == 0.999 for e in averaged)
-    assert not before & {e.experiment_id for e in averaged}
+    changed = plan(recipe=RecipeRule(**{name: value})).experiments
+    assert all(getattr(e.recipe, name) == value for e in changed)
+    assert not before & {e.experiment_id for e in changed}
 
 
 def test_a_budget_that_no_size_fits_is_refused_with_sizes_and_limit():
