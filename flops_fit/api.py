@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from flops_fit.data import as_source, split_held_out
 from flops_fit.distributed import open_world
 from flops_fit.errors import ConfigError, ContractError, PlanError, StoreError
 from flops_fit.fitting import mock_law, simulate_results
+from flops_fit.launching import launched_precision
 from flops_fit.planning.checks import check_plan
 from flops_fit.planning.isoflop import Subject, SweepSettings, candidate_sizes, plan_isoflop
 from flops_fit.records import SweepPlan
@@ -192,8 +194,10 @@ def train_into(
     Raises:
         ConfigError: If ``settings.workers`` is above 1 and another process cannot make the task.
         ContractError: If the loss is a sum over the batch.
-        LaunchError: If it is and a launcher has started several processes.
+        LaunchError: If it is and a launcher has started several processes, or the launcher asks for what the engine
+            does not do.
     """
+    settings = replace(settings, precision=launched_precision(settings.precision))
     pending = store.pending(retry_failed=retry_failed)
     if pending:
         smallest = min(pending, key=lambda experiment: experiment.num_params)

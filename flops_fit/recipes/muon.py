@@ -25,10 +25,15 @@ class MuonWithAdamW(torch.optim.Optimizer):
         recipe: Learning rate, weight decay and betas.
 
     Raises:
-        ConfigError: If the model has no hidden matrices.
+        ConfigError: If the model has no hidden matrices, or torch has no Muon.
     """
 
     def __init__(self, model: nn.Module, recipe: Recipe) -> None:
+        if not hasattr(torch.optim, "Muon"):
+            raise ConfigError(
+                f"sweep.recipe.optimizer=muon: got torch {torch.__version__}, expected 2.9 or newer. Update torch, or "
+                "use sweep.recipe.optimizer=adamw."
+            )
         matrices = hidden_matrices(model)
         if not matrices:
             raise ConfigError(
