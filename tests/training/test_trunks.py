@@ -68,7 +68,7 @@ def test_a_branch_is_equal_to_the_bit_to_the_run_alone(sweep, schedule, ema_deca
     assert taken[f"run-{16 * 403}"] == (21 if schedule == "wsd" else 24)
 
 
-def test_the_flops_that_trunks_save_are_told(sweep, caplog):
+def test_the_flops_that_trunks_save_are_logged(sweep, caplog):
     with caplog.at_level(logging.INFO):
         results, _ = sweep("shared", make_runs())
     saved = {name: r.flops_from_trunk for name, r in results.items()}
