@@ -73,7 +73,7 @@ def test_workers_share_what_is_left_down_to_the_longest_trunk():
         assert estimate == pytest.approx(max(sum(of_trunk.values()) / workers, *of_trunk.values()))
 
 
-def test_a_run_that_has_begun_beside_others_is_left_in_part(monkeypatch):
+def test_a_run_that_has_started_in_a_worker_is_left_in_part(monkeypatch):
     runs = make_runs()
     trunks = group_by_trunk(runs, share_trunks=False)
     left, seconds = TimeLeft(trunks, eval_tokens=EVAL_TOKENS, workers=2), truth(trunks)
@@ -90,7 +90,7 @@ def test_steps_of_a_trunk_are_counted_once():
     (trunk,) = group_by_trunk([make_experiment(num_tokens=128 * n) for n in (300, 100)], share_trunks=True)
     assert [e.num_steps for e in trunk] == [100, 300]
     assert own_steps(trunk) == [100, 300 - 81]
-    assert rough_seconds(trunk) < sum(rough_seconds((run,)) for run in chain)
+    assert rough_seconds(trunk) < sum(rough_seconds((run,)) for run in trunk)
 
 
 def test_runs_of_other_sizes_seeds_and_recipes_are_other_trunks():
