@@ -28,7 +28,7 @@ def print_plan(plan: "SweepPlan") -> None:
             for e in plan.experiments
         ],
     )  # fmt: skip
-    print(f"\n{len(plan.rejected)} cells were left out:")
+    print(f"\n{len(plan.rejected)} (size, budget) pairs rejected:")
     for rejection in plan.rejected[:SHOWN_REJECTIONS]:
         at = "" if rejection.compute_budget is None else f" at {format_flops(rejection.compute_budget)}"
         print(f"  {plan.size_param}={rejection.size_param_value}{at}: {rejection.reason}")

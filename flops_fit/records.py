@@ -52,7 +52,9 @@ class Recipe:
     """Global batch of one optimizer step, tokens; a multiple of ``tokens_per_sample``."""
     learning_rate: float
     warmup_tokens: int
-    schedule: Literal["wsd", "cosine", "linear", "constant", "inverse_sqrt"] = "wsd"
+    schedule: str = "wsd"
+    """A name in `recipes.schedules.SCHEDULES`. Checked where a sweep is planned and where a run is trained, so that a
+    record can be read and fitted where the schedule is not registered."""
     decay_fraction: float = 0.2
     """Share of the run's tokens spent in the WSD decay."""
     weight_decay: float = 0.1
@@ -60,12 +62,15 @@ class Recipe:
     beta2: float = 0.95
     max_grad_norm: float | None = 1.0
     ema_decay: float | None = None
-    """Of the moving average of the weights that the held-out loss is measured with; None: the weights themselves."""
+    """Decay of the weights' moving average, on which the held-out loss is measured; None: on the weights themselves."""
+    optimizer: str = "adamw"
+    """A name in `recipes.optimizers.OPTIMIZERS`, checked like ``schedule``."""
 
     @property
     def content(self) -> dict[str, Any]:
-        """Its part of an experiment id; a setting that came later counts only where set, and renames no older run."""
-        return {k: v for k, v in to_plain(self).items() if not (k == "ema_decay" and v is None)}
+        """Its part of an experiment id. Fields added later are left out at their default, so that old ids stay."""
+        added_later = {"ema_decay": None, "optimizer": "adamw"}
+        return {k: v for k, v in to_plain(self).items() if k not in added_later or v != added_later[k]}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ LAYERS = [
     {"errors", "quantities"},
     {"files", "schema"},
     {"records", "distributed"},
-    {"store", "data", "flops"},
+    {"store", "data", "flops", "recipes"},
     {"fitting"},
     {"tasks", "planning", "reporting", "imports", "console"},
     {"training", "launching", "result", "progress"},
@@ -36,7 +36,7 @@ INNER_LAYERS = {
         {"fit"},
     ],
     "training": [
-        {"settings", "schedules", "order", "optimizers", "weight_average", "checkpoints"},
+        {"settings", "order", "gradients", "weight_average", "checkpoints"},
         {"feeding"},
         {"trunks", "evaluation", "engine"},
         {"time_left", "metrics", "step"},
@@ -47,7 +47,7 @@ INNER_LAYERS = {
     ],
 }
 TORCH_FREE = {
-    "errors", "quantities", "schema", "files", "records", "fitting", "store", "imports",
+    "errors", "quantities", "schema", "files", "records", "recipes", "fitting", "store", "imports",
     "planning", "reporting", "result", "console", "cli",
 }  # fmt: skip
 

@@ -4,12 +4,14 @@ import logging
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 from flops_fit.console import is_main_process
 from flops_fit.distributed import open_world
 from flops_fit.errors import PlanError, StoreError
 from flops_fit.fitting import FitOptions, mock_law, simulate_results
+from flops_fit.launching import launched_precision
 from flops_fit.planning.checks import check_plan
 from flops_fit.planning.isoflop import Subject, SweepSettings, candidate_sizes, plan_isoflop
 from flops_fit.progress import SweepProgress
@@ -138,8 +140,10 @@ def train_into(
     Raises:
         ConfigError: If ``settings.workers`` is above 1 and another process cannot make the task.
         ContractError: If the loss is a sum over the batch.
-        LaunchError: If it is and a launcher has started several processes.
+        LaunchError: If it is and a launcher has started several processes, or the launcher asks for what the engine
+            does not do.
     """
+    settings = replace(settings, precision=launched_precision(settings.precision))
     pending = store.pending(retry_failed=retry_failed)
     if pending:
         smallest = min(pending, key=lambda experiment: experiment.num_params)

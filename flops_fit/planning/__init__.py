@@ -1,1 +1,1 @@
-"""From model sizes and budgets to a sweep; numbers only, no torch."""
+"""Planning: from model sizes and budgets to a sweep, in numbers only, without torch."""

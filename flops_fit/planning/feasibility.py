@@ -1,9 +1,9 @@
-"""Which (size, budget) cells are worth training?
+"""Feasibility rules: which (size, budget) pairs are worth training.
 
-A rule returns the reason against a cell, or None. A new rule is one function and one line in RULES.
+A rule returns its objection to a pair, or None. A new rule is one function and one line in RULES.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from flops_fit.quantities import format_count
 from flops_fit.records import Recipe
@@ -11,7 +11,7 @@ from flops_fit.records import Recipe
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """Bounds that a cell must keep. None: no bound."""
+    """Bounds that a pair must keep. None: no bound."""
 
     min_tokens_per_param: float = 0.1
     max_tokens_per_param: float | None = None
@@ -20,57 +20,84 @@ class Limits:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cell:
+class Pair:
     """One size at one budget."""
 
     num_params: int
     num_tokens: int
     recipe: Recipe
     unique_tokens: int | None
-    """Distinct training tokens there are; None if unknown."""
+    """Distinct training tokens; None if unknown."""
 
 
-def reason_against(cell: Cell, limits: Limits) -> str | None:
-    """Returns the first rule's objection, or None if the cell is feasible."""
-    return next((reason for rule in RULES if (reason := rule(cell, limits)) is not None), None)
+@dataclass(frozen=True, kw_only=True)
+class Objection:
+    """Why a pair is not worth training."""
+
+    reason: str
+    min_tokens: float | None = None
+    """With so many tokens the rule would not object; None where more tokens do not help."""
 
 
-def _too_little_data(cell: Cell, limits: Limits) -> str | None:
-    ratio = cell.num_tokens / cell.num_params
-    if ratio < limits.min_tokens_per_param:
-        limit = limits.min_tokens_per_param
-        return f"would see {ratio:.3g} tokens per parameter (min_tokens_per_param={limit:g})"
-    return None
+def objection_to(pair: Pair, limits: Limits) -> Objection | None:
+    """Returns the first rule's objection, or None if the pair is feasible."""
+    return next((found for rule in RULES if (found := rule(pair, limits)) is not None), None)
 
 
-def _too_much_data(cell: Cell, limits: Limits) -> str | None:
-    ratio, limit = cell.num_tokens / cell.num_params, limits.max_tokens_per_param
-    if limit is not None and ratio > limit:
-        return f"would see {ratio:.3g} tokens per parameter (max_tokens_per_param={limit:g})"
-    return None
+def fewest_tokens(pair: Pair, limits: Limits, unit: int) -> int | None:
+    """Returns the fewest tokens, a multiple of ``unit``, that make a size feasible; None if no number does."""
+    tokens = unit
+    while (found := objection_to(replace(pair, num_tokens=tokens), limits)) is not None:
+        if found.min_tokens is None:
+            return None
+        # At least one more, so that a rule whose number is off by rounding cannot keep this from ending.
+        tokens = max(int(-(-found.min_tokens // unit)), tokens // unit + 1) * unit
+    return tokens
 
 
-def _too_few_steps(cell: Cell, limits: Limits) -> str | None:
-    steps = -(-cell.num_tokens // cell.recipe.batch_tokens)
-    if steps < limits.min_steps:
-        return f"would take {steps} steps of {cell.recipe.batch_tokens} tokens (min_steps={limits.min_steps})"
-    return None
-
-
-def _too_many_epochs(cell: Cell, limits: Limits) -> str | None:
-    if limits.max_epochs is None or not cell.unique_tokens:
+def _too_little_data(pair: Pair, limits: Limits) -> Objection | None:
+    ratio, limit = pair.num_tokens / pair.num_params, limits.min_tokens_per_param
+    if ratio >= limit:
         return None
-    epochs = cell.num_tokens / cell.unique_tokens
-    if epochs > limits.max_epochs:
-        unique = format_count(cell.unique_tokens)
-        return f"would see its {unique} tokens {epochs:.3g} times (max_epochs={limits.max_epochs:g})"
-    return None
+    return Objection(
+        reason=f"would see {ratio:.3g} tokens per parameter (min_tokens_per_param={limit:g})",
+        min_tokens=limit * pair.num_params,
+    )
 
 
-def _step_larger_than_data(cell: Cell, limits: Limits) -> str | None:
-    if cell.unique_tokens is not None and cell.recipe.batch_tokens > cell.unique_tokens:
-        return f"takes {cell.recipe.batch_tokens} tokens in one step, and the data holds {cell.unique_tokens}"
-    return None
+def _too_much_data(pair: Pair, limits: Limits) -> Objection | None:
+    ratio, limit = pair.num_tokens / pair.num_params, limits.max_tokens_per_param
+    if limit is None or ratio <= limit:
+        return None
+    return Objection(reason=f"would see {ratio:.3g} tokens per parameter (max_tokens_per_param={limit:g})")
+
+
+def _too_few_steps(pair: Pair, limits: Limits) -> Objection | None:
+    batch = pair.recipe.batch_tokens
+    steps = -(-pair.num_tokens // batch)
+    if steps >= limits.min_steps:
+        return None
+    return Objection(
+        reason=f"would take {steps} steps of {batch} tokens (min_steps={limits.min_steps})",
+        min_tokens=(limits.min_steps - 1) * batch + 1,
+    )
+
+
+def _too_many_epochs(pair: Pair, limits: Limits) -> Objection | None:
+    if limits.max_epochs is None or not pair.unique_tokens:
+        return None
+    epochs = pair.num_tokens / pair.unique_tokens
+    if epochs <= limits.max_epochs:
+        return None
+    unique = format_count(pair.unique_tokens)
+    return Objection(reason=f"would see its {unique} tokens {epochs:.3g} times (max_epochs={limits.max_epochs:g})")
+
+
+def _step_larger_than_data(pair: Pair, limits: Limits) -> Objection | None:
+    batch, unique = pair.recipe.batch_tokens, pair.unique_tokens
+    if unique is None or batch <= unique:
+        return None
+    return Objection(reason=f"takes {batch} tokens in one step, and the data holds {unique}")
 
 
 RULES = (_too_little_data, _too_much_data, _too_few_steps, _too_many_epochs, _step_larger_than_data)

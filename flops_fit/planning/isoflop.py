@@ -1,6 +1,6 @@
-"""Which runs measure where the loss is lowest at each budget?
+"""IsoFLOP grid: the runs that show where the loss is lowest at each budget.
 
-An IsoFLOP grid (Hoffmann et al. 2022, arXiv:2203.15556, section 3.2): at each budget C several sizes N,
+As in Hoffmann et al. 2022 (arXiv:2203.15556, section 3.2): at each budget C several sizes N,
 each trained on D = C / k(N) tokens, k being the FLOPs per token.
 """
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from flops_fit.errors import ConfigError, PlanError
-from flops_fit.planning.feasibility import Cell, Limits, reason_against
+from flops_fit.planning.feasibility import Limits, Pair, fewest_tokens, objection_to
 from flops_fit.planning.recipe import RecipeRule, recipe_for
 from flops_fit.quantities import format_flops, log_spaced
 from flops_fit.records import Experiment, ModelProbe, Rejection, SweepPlan, content_id
@@ -29,9 +29,9 @@ class SweepSettings:
     flops_per_param_per_token: float | Literal["measured"] = 6.0
     """f in C = f N D, or "measured": FLOPs counted on each model."""
     center_tokens_per_param: float = 20.0
-    """First guess of the optimal D/N. Sizes are taken around it; it does not enter the fit."""
+    """First guess of the optimal D/N, around which sizes are chosen; it does not enter the fit."""
     half_width: float = 8.0
-    """Sizes lie within this factor of the guessed optimal N, where so many are feasible."""
+    """Sizes lie within this factor of the guessed optimal N, if enough of them are feasible."""
     limits: Limits = field(default_factory=Limits)
     recipe: RecipeRule = field(default_factory=RecipeRule)
     num_seeds: int = 1
@@ -75,7 +75,7 @@ def candidate_sizes(settings: SweepSettings) -> list[int]:
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
-    """What is being scaled, as plain values."""
+    """Model and data of a sweep, as plain values."""
 
     model_cls_name: str
     size_param: str
@@ -85,7 +85,7 @@ class Subject:
     tokens_per_sample: int = 1
     """D is a multiple of this."""
     unique_tokens: int | None = None
-    """Distinct training tokens there are; None if unknown."""
+    """Distinct training tokens; None if unknown."""
     data_unit: str = "tokens"
 
 
@@ -113,18 +113,12 @@ def plan_isoflop(
     if not budgets:
         raise PlanError("compute_budgets: got none, expected at least one (5 or more for a fit), such as [1e17, 1e18].")
     experiments: list[Experiment] = []
-    turned_down: list[Rejection] = list(rejected)
+    all_rejected: list[Rejection] = list(rejected)
     for budget in budgets:
-        feasible, reasons = _feasible_cells(budget, probes, settings, subject)
-        turned_down += reasons
+        feasible, infeasible = _feasible_pairs(budget, probes, settings, subject)
+        all_rejected += infeasible
         if not feasible:
-            size = subject.size_param
-            raise PlanError(
-                f"no model size fits compute_budget={format_flops(budget)} FLOPs: "
-                f"the smallest, {size}={reasons[0].size_param_value}, {reasons[0].reason}; "
-                f"the largest, {size}={reasons[-1].size_param_value}, {reasons[-1].reason}. "
-                "Raise the budget, add smaller sizes, or lower the limit."
-            )
+            raise _nothing_fits(budget, probes, settings, subject, infeasible)
         experiments += [
             _experiment(budget, probe, tokens, settings, subject, seed + offset)
             for probe, tokens in _spread(feasible, settings)
@@ -132,7 +126,7 @@ def plan_isoflop(
         ]
     return SweepPlan(
         experiments=tuple(experiments),
-        rejected=tuple(turned_down),
+        rejected=tuple(all_rejected),
         model_cls_name=subject.model_cls_name,
         size_param=subject.size_param,
         compute_budgets=budgets,
@@ -150,7 +144,7 @@ def flops_convention(settings: SweepSettings) -> str:
     return "measured" if f == "measured" else f"{f:g}N"
 
 
-def _feasible_cells(
+def _feasible_pairs(
     budget: float,
     probes: Sequence[ModelProbe],
     settings: SweepSettings,
@@ -161,18 +155,67 @@ def _feasible_cells(
     for probe in sorted(probes, key=lambda p: p.num_params):
         unit = subject.tokens_per_sample
         tokens = math.floor(budget / _flops_per_token(probe, settings) / unit) * unit
-        cell = Cell(
-            num_params=probe.num_params,
-            num_tokens=tokens,
-            recipe=recipe_for(settings.recipe, probe, unit),
-            unique_tokens=subject.unique_tokens,
-        )
-        reason = reason_against(cell, settings.limits)
-        if reason is None:
+        objection = objection_to(_pair(probe, tokens, settings, subject), settings.limits)
+        if objection is None:
             feasible.append((probe, tokens))
         else:
-            rejected.append(Rejection(size_param_value=probe.size_param_value, reason=reason, compute_budget=budget))
+            rejected.append(
+                Rejection(size_param_value=probe.size_param_value, reason=objection.reason, compute_budget=budget)
+            )
     return feasible, rejected
+
+
+def _pair(probe: ModelProbe, tokens: int, settings: SweepSettings, subject: Subject) -> Pair:
+    return Pair(
+        num_params=probe.num_params,
+        num_tokens=tokens,
+        recipe=recipe_for(settings.recipe, probe, subject.tokens_per_sample),
+        unique_tokens=subject.unique_tokens,
+    )
+
+
+def _nothing_fits(
+    budget: float,
+    probes: Sequence[ModelProbe],
+    settings: SweepSettings,
+    subject: Subject,
+    rejected: Sequence[Rejection],
+) -> PlanError:
+    size, (first, last) = subject.size_param, (rejected[0], rejected[-1])
+    smallest = _smallest_budget(probes, settings, subject)
+    if smallest is None:
+        advice = "No budget fits these sizes and limits. Change the sizes, the limits or the data."
+    elif smallest > budget:
+        advice = (
+            f"The smallest budget that fits is {format_flops(smallest)}. "
+            "Raise the budget to it, add smaller sizes, or loosen the limit."
+        )
+    else:
+        advice = (
+            f"The smallest budget that fits is {format_flops(smallest)}. "
+            "Lower the budget, add larger sizes or more data, or loosen the limit."
+        )
+    largest = "" if first is last else f"; the largest, {size}={last.size_param_value}, {last.reason}"
+    return PlanError(
+        f"no model size fits compute_budget={format_flops(budget)} FLOPs: "
+        f"the smallest, {size}={first.size_param_value}, {first.reason}{largest}. {advice}"
+    )
+
+
+def _smallest_budget(probes: Sequence[ModelProbe], settings: SweepSettings, subject: Subject) -> float | None:
+    """The smallest budget at which any size is feasible, rounded up to the three digits that messages show."""
+    unit = subject.tokens_per_sample
+    budgets = []
+    for probe in probes:
+        tokens = fewest_tokens(_pair(probe, 0, settings, subject), settings.limits, unit)
+        if tokens is not None:
+            budgets.append(_flops_per_token(probe, settings) * tokens)
+    if not budgets:
+        return None
+    # The planner divides by FLOPs per token and rounds down: leave room for the last bits of that.
+    smallest = min(budgets) * (1 + 1e-9)
+    digit = 10.0 ** (math.floor(math.log10(smallest)) - 2)
+    return math.ceil(smallest / digit) * digit
 
 
 def _flops_per_token(probe: ModelProbe, settings: SweepSettings) -> float:
@@ -188,7 +231,7 @@ def _flops_per_token(probe: ModelProbe, settings: SweepSettings) -> float:
 
 
 def _spread(feasible: list[tuple[ModelProbe, int]], settings: SweepSettings) -> list[tuple[ModelProbe, int]]:
-    """Takes num_sizes_per_budget cells, evenly spaced in log N, around the guessed optimum.
+    """Takes num_sizes_per_budget sizes, evenly spaced in log N, around the guessed optimum.
 
     A grid of +-8x around a guess needs 3 to 30 times fewer FLOPs for equal error than one over all feasible
     sizes (simulated; the guess may be wrong by that factor).

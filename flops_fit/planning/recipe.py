@@ -7,11 +7,13 @@ rate 0.0047 (N/108M)^(-1/3), batch 160 x 2048 tokens (N/108M)^(2/3), warmup of N
 """
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from flops_fit.errors import ConfigError
+from flops_fit.recipes.optimizers import OPTIMIZERS
+from flops_fit.recipes.registry import look_up
+from flops_fit.recipes.schedules import SCHEDULES
 from flops_fit.records import ModelProbe, Recipe
 
 LEARNING_RATES = ((1.6e3, 0.03), (5e4, 0.0055), (1.08e8, 0.0047), (1.08e11, 0.00047))
@@ -35,7 +37,10 @@ class RecipeRule:
     min_batch_samples: int = 8
     max_batch_samples: int = 512
     warmup_tokens_per_param: float = 1.0
-    schedule: Literal["wsd", "cosine", "linear", "constant", "inverse_sqrt"] = "wsd"
+    optimizer: str = "adamw"
+    """A name in `recipes.optimizers.OPTIMIZERS`: adamw, or muon (hidden matrices; adamw for the rest)."""
+    schedule: str = "wsd"
+    """A name in `recipes.schedules.SCHEDULES`: wsd, cosine, linear, constant or inverse_sqrt."""
     decay_fraction: float = 0.2
     weight_decay: float = 0.1
     beta1: float = 0.9
@@ -44,9 +49,11 @@ class RecipeRule:
     """Used where a step has fewer than 512k tokens."""
     max_grad_norm: float | None = 1.0
     ema_decay: float | None = None
-    """Such as 0.999: the held-out loss is that of a moving average of the weights. None: of the weights themselves."""
+    """Such as 0.999: the held-out loss is measured on a moving average of the weights. None: on the weights."""
 
     def __post_init__(self) -> None:
+        look_up(OPTIMIZERS, "optimizer", self.optimizer)
+        look_up(SCHEDULES, "schedule", self.schedule)
         for name in (
             "reference_params",
             "learning_rate",
@@ -56,16 +63,16 @@ class RecipeRule:
         ):
             value = getattr(self, name)
             if value is not None and value <= 0:
-                raise ConfigError(f"recipe.{name}: got {getattr(self, name)}, expected a positive number.")
+                raise ConfigError(f"sweep.recipe.{name}: got {value}, expected a positive number.")
         if not 0 < self.decay_fraction <= 1:
-            raise ConfigError(f"recipe.decay_fraction: got {self.decay_fraction}, expected 0 < fraction <= 1.")
+            raise ConfigError(f"sweep.recipe.decay_fraction: got {self.decay_fraction}, expected 0 < fraction <= 1.")
         if self.ema_decay is not None and not 0 < self.ema_decay < 1:
             raise ConfigError(
-                f"recipe.ema_decay: got {self.ema_decay}, expected 0 < decay < 1, such as 0.999, or null for none."
+                f"sweep.recipe.ema_decay: got {self.ema_decay}, expected 0 < decay < 1, such as 0.999, or null."
             )
         if self.max_batch_samples < self.min_batch_samples:
             raise ConfigError(
-                f"recipe.max_batch_samples: got {self.max_batch_samples}, expected at least "
+                f"sweep.recipe.max_batch_samples: got {self.max_batch_samples}, expected at least "
                 f"min_batch_samples={self.min_batch_samples}."
             )
 
@@ -80,6 +87,7 @@ def recipe_for(rule: RecipeRule, probe: ModelProbe, tokens_per_sample: int) -> R
         batch_tokens=batch_tokens,
         learning_rate=_learning_rate(rule, probe.num_params),
         warmup_tokens=round(rule.warmup_tokens_per_param * probe.num_params),
+        optimizer=rule.optimizer,
         schedule=rule.schedule,
         decay_fraction=rule.decay_fraction,
         weight_decay=rule.weight_decay,

@@ -1,7 +1,7 @@
-"""How does a run survive a kill at any moment?
+"""Checkpoints: the state of a run on disk, so that it survives a kill at any moment.
 
-A checkpoint is a folder, written aside and synced, with a manifest of hashes, and then renamed; a folder that does
-not match its manifest does not count. Tensors are safetensors, the rest is JSON; nothing is pickled.
+A checkpoint is a folder that is written under a temporary name, synced with a manifest of hashes, and renamed; one that
+does not match its manifest is ignored. Tensors are safetensors, the rest is JSON; nothing is pickled.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from flops_fit.distributed import World
 from flops_fit.files import storage_errors
 
-# A half-written folder this old is of a process that was killed, not of another one that writes now.
+# A half-written folder older than this belongs to a killed process, not to one that is writing.
 ABANDONED_SECONDS = 3600
 FILES = ("tensors.safetensors", "state.json")
 
@@ -29,11 +29,11 @@ FILES = ("tensors.safetensors", "state.json")
 def tensors_of(
     model: nn.Module, optimizer: torch.optim.Optimizer, average: Sequence[torch.Tensor] = ()
 ) -> dict[str, torch.Tensor]:
-    """Copies the tensors of a run to the host, whole; of a sharded model every process must call it."""
-    tensors = {f"model.{k}": _whole(v) for k, v in model.state_dict().items()}
+    """Copies the full tensors of a run to the host; every process of a sharded model must call it."""
+    tensors = {f"model.{k}": _full(v) for k, v in model.state_dict().items()}
     for index, values in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{index}.{k}": _whole(v) for k, v in values.items()}
-    return tensors | {f"average.{i}": _whole(v) for i, v in enumerate(average)}
+        tensors |= {f"optimizer.{index}.{k}": _full(v) for k, v in values.items()}
+    return tensors | {f"average.{i}": _full(v) for i, v in enumerate(average)}
 
 
 def save_checkpoint(
@@ -49,30 +49,30 @@ def save_checkpoint(
     Args:
         folder: Holds the checkpoints of one run.
         tensors: From `tensors_of`.
-        state: Anything else to come back, JSON-ready; ``step`` is the number of steps done.
+        state: Anything else to restore, JSON-ready; ``step`` is the number of steps done.
         losses: Training loss of each step done.
-        keep: How many to leave.
+        keep: How many checkpoints to keep.
     """
     final = folder / f"step-{state['step']:08d}"
     if final.exists():
         return
-    aside = folder / f".{final.name}.{uuid.uuid4().hex}"
+    temporary = folder / f".{final.name}.{uuid.uuid4().hex}"
     with storage_errors(folder):
         try:
-            aside.mkdir(parents=True)
-            save_file(tensors | {"losses": torch.tensor(losses, dtype=torch.float64)}, aside / FILES[0])
-            (aside / FILES[1]).write_text(json.dumps(state))
-            (aside / "manifest.json").write_text(json.dumps(_manifest(aside)))
-            for path in (*aside.iterdir(), aside):
+            temporary.mkdir(parents=True)
+            save_file(tensors | {"losses": torch.tensor(losses, dtype=torch.float64)}, temporary / FILES[0])
+            (temporary / FILES[1]).write_text(json.dumps(state))
+            (temporary / "manifest.json").write_text(json.dumps(_manifest(temporary)))
+            for path in (*temporary.iterdir(), temporary):
                 _sync(path)
             if not final.exists():
-                aside.rename(final)
+                temporary.rename(final)
         finally:
-            shutil.rmtree(aside, ignore_errors=True)
+            shutil.rmtree(temporary, ignore_errors=True)
         _sync(folder)
         now = final.stat().st_mtime
-        left_behind = [p for p in folder.glob(".step-*") if now - p.stat().st_mtime > ABANDONED_SECONDS]
-        for old in (*left_behind, *sorted(folder.glob("step-*"))[:-keep]):
+        abandoned = [p for p in folder.glob(".step-*") if now - p.stat().st_mtime > ABANDONED_SECONDS]
+        for old in (*abandoned, *sorted(folder.glob("step-*"))[:-keep]):
             shutil.rmtree(old, ignore_errors=True)
 
 
@@ -86,7 +86,7 @@ def load_checkpoint(
     last_step: int | None = None,
     engine: dict[str, Any] | None = None,
 ) -> dict[str, Any] | None:
-    """Loads the newest checkpoint that is whole; the main process says which one that is.
+    """Loads the newest intact checkpoint; the main process chooses it for all.
 
     Args:
         folder: Holds the checkpoints.
@@ -100,8 +100,8 @@ def load_checkpoint(
     Returns:
         The saved state with its ``losses``, or None if there is none.
     """
-    found = _newest(folder, last_step, engine) if world.is_main else None
-    name = world.agree(None if found is None else found.name)
+    newest = _newest(folder, last_step, engine) if world.is_main else None
+    name = world.agree(None if newest is None else newest.name)
     if name is None:
         return None
     return world.together(lambda: _load(folder / name, model, optimizer, average), waiting=world.is_sharded)
@@ -109,7 +109,7 @@ def load_checkpoint(
 
 def _newest(folder: Path, last_step: int | None, engine: dict[str, Any] | None) -> Path | None:
     for path in sorted(folder.glob("step-*"), reverse=True):
-        if (last_step is None or int(path.name[5:]) <= last_step) and _is_whole(path):
+        if (last_step is None or int(path.name[5:]) <= last_step) and _is_intact(path):
             saved = json.loads((path / FILES[1]).read_text())
             if engine is None or saved["engine"] == engine:
                 return path
@@ -136,29 +136,29 @@ def _load(
     return {**json.loads((path / FILES[1]).read_text()), "losses": tensors["losses"].tolist()}
 
 
-def _whole(tensor: torch.Tensor) -> torch.Tensor:
-    """A copy of its own memory: safetensors refuses shared and strided tensors."""
+def _full(tensor: torch.Tensor) -> torch.Tensor:
+    """Copies to memory of its own: safetensors refuses shared and strided tensors."""
     if isinstance(tensor, DTensor):
         tensor = tensor.full_tensor()
     return tensor.detach().cpu().contiguous().clone()
 
 
-def _like(tensor: torch.Tensor, whole: torch.Tensor) -> torch.Tensor:
-    """Takes this process' part of a whole tensor, where ``tensor`` is sharded."""
+def _like(tensor: torch.Tensor, full: torch.Tensor) -> torch.Tensor:
+    """Takes this process' shard of a full tensor where ``tensor`` is sharded."""
     if isinstance(tensor, DTensor):
-        return distribute_tensor(whole.to(tensor.device), tensor.device_mesh, tensor.placements)
-    return whole
+        return distribute_tensor(full.to(tensor.device), tensor.device_mesh, tensor.placements)
+    return full
 
 
 def _manifest(folder: Path) -> dict[str, str]:
-    found = {}
+    hashes = {}
     for name in FILES:
         with (folder / name).open("rb") as file:
-            found[name] = hashlib.file_digest(file, "sha256").hexdigest()
-    return found
+            hashes[name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return hashes
 
 
-def _is_whole(folder: Path) -> bool:
+def _is_intact(folder: Path) -> bool:
     try:
         return bool(json.loads((folder / "manifest.json").read_text()) == _manifest(folder))
     except (OSError, ValueError):

@@ -16,14 +16,15 @@ import torch
 from torch import nn
 
 from flops_fit.distributed import World
+from flops_fit.recipes.optimizers import make_optimizer
+from flops_fit.recipes.schedules import learning_rate, trunk_steps
 from flops_fit.records import Experiment
 from flops_fit.tasks import Task, create_model
 from flops_fit.training.checkpoints import load_checkpoint, save_checkpoint, tensors_of
 from flops_fit.training.engine.probe import EngineChoice
 from flops_fit.training.feeding import pinned, prefetched, step_batches
+from flops_fit.training.gradients import scale_gradients
 from flops_fit.training.metrics import MetricsLog
-from flops_fit.training.optimizers import make_optimizer, scale_gradients
-from flops_fit.training.schedules import learning_rate, steps_without_end
 from flops_fit.training.settings import TrainSettings
 from flops_fit.training.step import Run, accumulate_alone, accumulate_together
 from flops_fit.training.weight_average import WeightAverage
@@ -89,7 +90,7 @@ def train_model(
     assert task.train_data is not None
     recipe, total = experiment.recipe, experiment.num_tokens
     run = _start(task, experiment, world, choice)
-    last_common = 0 if trunk_dir is None else steps_without_end(recipe, total)
+    last_common = 0 if trunk_dir is None else trunk_steps(recipe, total)
     _resume(run, run_dir, trunk_dir, last_common, world, choice)
     progress = progress or Progress()
     progress.steps, progress.steps_from_trunk = run.step, run.steps_from_trunk

@@ -1,4 +1,4 @@
-"""What happened during a run: JSON lines now and then, and the trackers of Accelerate."""
+"""Metrics of a run: JSON lines every few steps, and the trackers of Accelerate."""
 
 import json
 import resource
@@ -20,7 +20,7 @@ from flops_fit.training.settings import TrainSettings
 
 
 class MetricsLog:
-    """Appends to ``metrics.jsonl``; after a resume, lines of steps that are done again are dropped first."""
+    """Appends to ``metrics.jsonl``; after a resume, lines of steps that are repeated are dropped first."""
 
     def __init__(
         self,
@@ -41,14 +41,14 @@ class MetricsLog:
             _start_trackers(world.accelerator, settings.trackers, run_dir, experiment)
         if world.is_main:
             path = run_dir / "metrics.jsonl"
-            kept = [line for line in _whole_lines(path) if json.loads(line)["step"] <= first_step]
+            kept = [line for line in _complete_lines(path) if json.loads(line)["step"] <= first_step]
             self._file = path.open("w", encoding="utf-8")
             self._file.writelines(kept)
 
     def write(
         self, step: int, *, tokens: int, loss: float, learning_rate: float, gradient_norm: torch.Tensor | None
     ) -> None:
-        """Writes what is known after ``step`` steps."""
+        """Writes one line after ``step`` steps."""
         if self._file is None:
             return
         now = time.perf_counter()
@@ -76,7 +76,7 @@ class MetricsLog:
     def __exit__(self, *_: object) -> None:
         if self._file is not None:
             self._file.close()
-        # A tracker that stays would also get the numbers of the next run.
+        # A tracker left open would also receive the next run.
         for tracker in self._world.accelerator.trackers:
             tracker.finish()
         self._world.accelerator.trackers.clear()
@@ -87,15 +87,15 @@ class MetricsLog:
 
 def _start_trackers(accelerator: Accelerator, names: tuple[str, ...], run_dir: Path, experiment: Experiment) -> None:
     try:
-        found = filter_trackers(list(names), str(run_dir))
+        usable = filter_trackers(list(names), str(run_dir))
     except ValueError as error:
         raise ConfigError(f"train.trackers: got {list(names)}. {error}") from error
-    if len(found) < len(set(names)):
+    if len(usable) < len(set(names)):
         raise ConfigError(
-            f"train.trackers: got {list(names)}, of which {[str(t) for t in found]} can be used here. "
+            f"train.trackers: got {list(names)}, of which {[str(t) for t in usable]} can be used here. "
             "Install the package, for example `pip install flops-fit[tensorboard]`."
         )
-    accelerator.log_with = found
+    accelerator.log_with = usable
     accelerator.project_configuration.logging_dir = str(run_dir)
     config = {k: v for k, v in to_plain(experiment).items() if isinstance(v, (int, float, str))}
     recipe = {k: v for k, v in to_plain(experiment.recipe).items() if isinstance(v, (int, float, str))}
@@ -103,19 +103,19 @@ def _start_trackers(accelerator: Accelerator, names: tuple[str, ...], run_dir: P
 
 
 def _memory_bytes(device: torch.device) -> int:
-    """Peak memory of the process: the allocator's on a GPU, else resident."""
+    """Peak memory of the process: allocated on a GPU, else resident."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def steps_logged(run_dir: Path) -> int:
-    """Returns the last step that the log of a run tells of, 0 for none."""
-    lines = _whole_lines(run_dir / "metrics.jsonl")
+    """Returns the last step in the log of a run, 0 without one."""
+    lines = _complete_lines(run_dir / "metrics.jsonl")
     return int(json.loads(lines[-1])["step"]) if lines else 0
 
 
-def _whole_lines(path: Path) -> list[str]:
+def _complete_lines(path: Path) -> list[str]:
     if not path.is_file():
         return []
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)

@@ -1,4 +1,4 @@
-"""Which samples does a step see? A pure function of (seed, step): the same for any number of processes."""
+"""Data order: the samples of a step, a pure function of (seed, step), the same for any number of processes."""
 
 import numpy as np
 from numpy.typing import NDArray

@@ -1,12 +1,12 @@
-"""Which runs go on from one another, and what does each of them add?"""
+"""Trunks: runs of one size, seed and recipe share their first steps, and each trains only the rest."""
 
 from collections.abc import Sequence
 
+from flops_fit.recipes.schedules import trunk_steps
 from flops_fit.records import Experiment, content_id
-from flops_fit.schema import to_plain
-from flops_fit.training.schedules import steps_without_end
 
 TrunkRuns = tuple[Experiment, ...]
+"""Runs of one trunk, shortest first."""
 
 
 def trunk_id(experiment: Experiment) -> str:
@@ -15,27 +15,27 @@ def trunk_id(experiment: Experiment) -> str:
         size=experiment.size_param_value,
         seed=experiment.seed,
         tokens_per_sample=experiment.tokens_per_sample,
-        recipe=to_plain(experiment.recipe),
+        recipe=experiment.recipe.content,
     )
 
 
 def group_by_trunk(runs: Sequence[Experiment], *, share_trunks: bool) -> list[TrunkRuns]:
-    """Returns the runs of each trunk, shortest first; without shared trunks each run is a chain of its own."""
+    """Returns the runs of each trunk, shortest first; without shared trunks each run has its own."""
     if not share_trunks:
         return [(run,) for run in runs]
-    chains: dict[str, TrunkRuns] = {}
+    trunks: dict[str, TrunkRuns] = {}
     for run in sorted(runs, key=lambda e: e.num_tokens):
-        chains[trunk_id(run)] = (*chains.get(trunk_id(run), ()), run)
-    return list(chains.values())
+        trunks[trunk_id(run)] = (*trunks.get(trunk_id(run), ()), run)
+    return list(trunks.values())
 
 
 def order_by_trunk(runs: Sequence[Experiment]) -> list[Experiment]:
-    """Sorts the runs of each trunk by length; each trunk keeps its places in the order of the plan."""
-    waiting = {trunk_id(chain[0]): list(chain) for chain in group_by_trunk(runs, share_trunks=True)}
+    """Sorts the runs of each trunk by length; each trunk keeps its positions in the order of the plan."""
+    waiting = {trunk_id(trunk[0]): list(trunk) for trunk in group_by_trunk(runs, share_trunks=True)}
     return [waiting[trunk_id(run)].pop(0) for run in runs]
 
 
-def own_steps(chain: TrunkRuns) -> list[int]:
-    """Returns how many steps each run of a chain makes itself; the others are taken over from the run before it."""
-    common = [0, *(steps_without_end(e.recipe, e.num_tokens) for e in chain[:-1])]
-    return [run.num_steps - taken for run, taken in zip(chain, common, strict=True)]
+def own_steps(trunk: TrunkRuns) -> list[int]:
+    """Returns how many steps each run of a trunk trains itself; the others come from the run before it."""
+    common = [0, *(trunk_steps(e.recipe, e.num_tokens) for e in trunk[:-1])]
+    return [run.num_steps - shared for run, shared in zip(trunk, common, strict=True)]

@@ -1,4 +1,4 @@
-"""An exponential moving average (EMA) of the weights, beside them: what is evaluated where a recipe asks for it."""
+"""Exponential moving average (EMA) of the weights; evaluated in their place where a recipe asks for it."""
 
 from collections.abc import Sequence
 
@@ -19,17 +19,17 @@ class WeightAverage:
     def __init__(self, weights: Sequence[nn.Parameter], decay: float) -> None:
         self.decay = decay
         self.values = [_at_least_fp32(w.detach()).clone() for w in weights]
-        self._mine = [_own_part(value) for value in self.values]
+        self._own_values = [_own_part(value) for value in self.values]
         self._weights = [_own_part(w.detach()) for w in weights]
 
     def update(self, steps: int) -> None:
-        """Takes in the weights as they are after ``steps`` steps."""
+        """Moves the average towards the weights after ``steps`` steps."""
         decay = min(self.decay, (1 + steps) / (10 + steps))
-        torch._foreach_lerp_(self._mine, [_at_least_fp32(w) for w in self._weights], 1 - decay)
+        torch._foreach_lerp_(self._own_values, [_at_least_fp32(w) for w in self._weights], 1 - decay)
 
     def replace_weights(self) -> None:
-        """Puts the average where the weights were."""
-        torch._foreach_copy_(self._weights, self._mine)
+        """Overwrites the weights with their average."""
+        torch._foreach_copy_(self._weights, self._own_values)
 
 
 def _own_part(tensor: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,5 @@
 import math
+import re
 from itertools import pairwise
 
 import pytest
@@ -96,7 +97,7 @@ def test_another_learning_rate_is_another_run():
 
 
 def test_a_setting_that_is_off_renames_no_older_run():
-    # As it was before there was an average of the weights, with the learning rate that was the default then.
+    # As it was before recipes had an average of the weights and an optimizer, with the learning rate that was the default then.
     recipe = RecipeRule(learning_rate=0.0047, max_learning_rate=0.01)
     assert plan_hash(plan(recipe=recipe)) == "932cdecd448b"
 
@@ -115,16 +116,61 @@ def test_beyond_its_table_the_default_learning_rate_follows_the_published_expone
     assert rates[0] / rates[1] == pytest.approx(2, rel=1e-3)
 
 
-def test_an_average_of_the_weights_makes_another_run():
+@pytest.mark.parametrize(("name", "value"), [("ema_decay", 0.999), ("optimizer", "muon"), ("schedule", "cosine")])
+def test_another_average_optimizer_or_schedule_is_another_run(name, value):
     before = {e.experiment_id for e in plan().experiments}
-    averaged = plan(recipe=RecipeRule(ema_decay=0.999)).experiments
-    assert all(e.recipe.ema_decay == 0.999 for e in averaged)
-    assert not before & {e.experiment_id for e in averaged}
+    changed = plan(recipe=RecipeRule(**{name: value})).experiments
+    assert all(getattr(e.recipe, name) == value for e in changed)
+    assert not before & {e.experiment_id for e in changed}
 
 
 def test_a_budget_that_no_size_fits_is_refused_with_sizes_and_limit():
     with pytest.raises(PlanError, match=r"1\.00e3 FLOPs.*width=64.*min_tokens_per_param"):
         plan([probe(64), probe(128)], compute_budgets=(1e3,))
+
+
+def named_budget(error):
+    return float(re.search(r"smallest budget that fits is ([0-9.e-]+)\.", str(error.value))[1])
+
+
+@pytest.mark.parametrize(
+    ("limits", "subject", "budget"),
+    [
+        (Limits(), {}, 1e3),
+        (Limits(min_tokens_per_param=7.3, max_tokens_per_param=200), {}, 1e6),
+        (Limits(min_steps=300), {}, 1e6),
+        (Limits(min_steps=300, min_tokens_per_param=20), {"tokens_per_sample": 96}, 1e6),
+        (Limits(max_epochs=4), {"unique_tokens": 50_000, "tokens_per_sample": 16}, 1e3),
+    ],
+)
+def test_the_smallest_budget_that_fits_is_named_and_it_is_the_smallest(limits, subject, budget):
+    subject = Subject(model_cls_name="Square", size_param="width", **subject)
+
+    def at(c):
+        settings = SweepSettings(compute_budgets=(c,), limits=limits, recipe=RecipeRule(batch_tokens=512))
+        return plan_isoflop([probe(w) for w in (24, 48, 100)], settings, subject)
+
+    with pytest.raises(PlanError, match="Raise the budget to it") as error:
+        at(budget)
+    smallest = named_budget(error)
+    assert smallest > budget
+    assert at(smallest).experiments
+    # It is rounded up to three digits.
+    with pytest.raises(PlanError):
+        at(smallest * 0.98)
+
+
+def test_a_budget_that_is_too_large_is_to_be_lowered_to_one_that_fits():
+    settings = {"limits": Limits(max_tokens_per_param=10), "compute_budgets": (1e12,)}
+    with pytest.raises(PlanError, match="Lower the budget, add larger sizes") as error:
+        plan([probe(24)], **settings)
+    assert plan([probe(24)], **{**settings, "compute_budgets": (named_budget(error),)}).experiments
+
+
+def test_limits_that_no_budget_meets_are_said_to_be_the_reason():
+    limits = Limits(min_tokens_per_param=20, max_tokens_per_param=10)
+    with pytest.raises(PlanError, match="No budget fits these sizes and limits"):
+        plan([probe(24)], limits=limits, compute_budgets=(1e9,))
 
 
 def test_repeating_the_data_too_often_is_refused():

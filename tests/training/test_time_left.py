@@ -22,76 +22,78 @@ def make_runs():
     ]  # fmt: skip
 
 
-def truth(chains):
+def truth(trunks):
     """Seconds of each run by its id: its own steps, and the evaluation's forward pass."""
     seconds = {}
-    for chain in chains:
-        for run, steps in zip(chain, own_steps(chain), strict=True):
+    for trunk in trunks:
+        for run, steps in zip(trunk, own_steps(trunk), strict=True):
             flops = (128 * steps + EVAL_TOKENS / 3) * run.measured_flops_per_token
             seconds[run.experiment_id] = SECONDS_PER_STEP * steps + SECONDS_PER_FLOP * flops
     return seconds
 
 
-def finished(run, chains, status="completed"):
-    own = next(n for c in chains for e, n in zip(c, own_steps(c), strict=True) if e is run)
+def finished(run, trunks, status="completed"):
+    own = next(n for t in trunks for e, n in zip(t, own_steps(t), strict=True) if e is run)
     return RunResult(
         experiment=run, status=status, loss=None, loss_std_error=None, tokens_seen=0, flops_spent=0.0,
-        wall_seconds=truth(chains)[run.experiment_id], steps=run.num_steps,
+        wall_seconds=truth(trunks)[run.experiment_id], steps=run.num_steps,
         steps_from_trunk=run.num_steps - own,
     )  # fmt: skip
 
 
 def test_from_the_third_run_on_the_time_left_is_that_of_the_rest():
     runs = make_runs()
-    chains = group_by_trunk(runs, share_trunks=True)
-    left, seconds = TimeLeft(chains, eval_tokens=EVAL_TOKENS), truth(chains)
+    trunks = group_by_trunk(runs, share_trunks=True)
+    left, seconds = TimeLeft(trunks, eval_tokens=EVAL_TOKENS), truth(trunks)
     for i, run in enumerate(runs):
-        said = left.after(finished(run, chains))
+        estimate = left.after(finished(run, trunks))
         rest = sum(seconds[e.experiment_id] for e in runs[i + 1 :])
-        assert said is None if i < 2 else said == pytest.approx(rest, rel=1e-6, abs=1e-9)
+        assert estimate is None if i < 2 else estimate == pytest.approx(rest, rel=1e-6, abs=1e-9)
 
 
 def test_a_failed_run_is_done_and_says_nothing_of_the_others():
     runs = make_runs()
-    chains = group_by_trunk(runs, share_trunks=False)
-    left, seconds = TimeLeft(chains, eval_tokens=EVAL_TOKENS), truth(chains)
-    said = [left.after(finished(run, chains, "failed" if i == 1 else "completed")) for i, run in enumerate(runs[:4])]
-    assert said[:3] == [None] * 3
-    assert said[3] == pytest.approx(sum(seconds[e.experiment_id] for e in runs[4:]))
+    trunks = group_by_trunk(runs, share_trunks=False)
+    left, seconds = TimeLeft(trunks, eval_tokens=EVAL_TOKENS), truth(trunks)
+    estimate = [
+        left.after(finished(run, trunks, "failed" if i == 1 else "completed")) for i, run in enumerate(runs[:4])
+    ]
+    assert estimate[:3] == [None] * 3
+    assert estimate[3] == pytest.approx(sum(seconds[e.experiment_id] for e in runs[4:]))
 
 
-def test_workers_share_what_is_left_down_to_the_longest_chain():
+def test_workers_share_what_is_left_down_to_the_longest_trunk():
     runs = make_runs()
-    chains = group_by_trunk(runs, share_trunks=True)
-    seconds = truth(chains)
-    of_chain = {chain[0].size_param_value: sum(seconds[e.experiment_id] for e in chain[1:]) for chain in chains}
+    trunks = group_by_trunk(runs, share_trunks=True)
+    seconds = truth(trunks)
+    of_trunk = {trunk[0].size_param_value: sum(seconds[e.experiment_id] for e in trunk[1:]) for trunk in trunks}
     for workers in (2, 3, 100):
-        left = TimeLeft(chains, eval_tokens=EVAL_TOKENS, workers=workers)
-        said = [left.after(finished(run, chains)) for run in runs[:3]][-1]
-        assert said == pytest.approx(max(sum(of_chain.values()) / workers, *of_chain.values()))
+        left = TimeLeft(trunks, eval_tokens=EVAL_TOKENS, workers=workers)
+        estimate = [left.after(finished(run, trunks)) for run in runs[:3]][-1]
+        assert estimate == pytest.approx(max(sum(of_trunk.values()) / workers, *of_trunk.values()))
 
 
-def test_a_run_that_has_begun_beside_others_is_left_in_part(monkeypatch):
+def test_a_run_that_has_started_in_a_worker_is_left_in_part(monkeypatch):
     runs = make_runs()
-    chains = group_by_trunk(runs, share_trunks=False)
-    left, seconds = TimeLeft(chains, eval_tokens=EVAL_TOKENS, workers=2), truth(chains)
+    trunks = group_by_trunk(runs, share_trunks=False)
+    left, seconds = TimeLeft(trunks, eval_tokens=EVAL_TOKENS, workers=2), truth(trunks)
     clock = [0.0]
     monkeypatch.setattr("flops_fit.training.time_left.time.monotonic", lambda: clock[0])
-    left.begin(runs[-1].experiment_id)
+    left.start(runs[-1].experiment_id)
     clock[0] = 0.5 * seconds[runs[-1].experiment_id]
-    said = [left.after(finished(run, chains)) for run in runs[:-1]][-1]
-    assert said == pytest.approx(clock[0])
+    estimate = [left.after(finished(run, trunks)) for run in runs[:-1]][-1]
+    assert estimate == pytest.approx(clock[0])
 
 
 def test_steps_of_a_trunk_are_counted_once():
     # wsd decays over the last fifth: 80 of 100 steps are common, and the one that begins there.
-    (chain,) = group_by_trunk([make_experiment(num_tokens=128 * n) for n in (300, 100)], share_trunks=True)
-    assert [e.num_steps for e in chain] == [100, 300]
-    assert own_steps(chain) == [100, 300 - 81]
-    assert rough_seconds(chain) < sum(rough_seconds((run,)) for run in chain)
+    (trunk,) = group_by_trunk([make_experiment(num_tokens=128 * n) for n in (300, 100)], share_trunks=True)
+    assert [e.num_steps for e in trunk] == [100, 300]
+    assert own_steps(trunk) == [100, 300 - 81]
+    assert rough_seconds(trunk) < sum(rough_seconds((run,)) for run in trunk)
 
 
-def test_runs_of_other_sizes_seeds_and_recipes_are_other_chains():
+def test_runs_of_other_sizes_seeds_and_recipes_are_other_trunks():
     runs = [make_experiment(), make_experiment(size_param_value=9), make_experiment(seed=1),
             make_experiment(learning_rate=1.0)]  # fmt: skip
     assert [len(c) for c in group_by_trunk(runs, share_trunks=True)] == [1, 1, 1, 1]

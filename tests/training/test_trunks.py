@@ -8,11 +8,11 @@ import torch
 from support import ChainData, Interrupted, make_experiment
 
 from flops_fit.data import as_source
+from flops_fit.recipes.schedules import SCHEDULES, learning_rate, trunk_steps
 from flops_fit.records import SweepPlan
 from flops_fit.store import create_store
 from flops_fit.tasks import make_task
 from flops_fit.training import TrainSettings, train_experiment, train_sweep
-from flops_fit.training.schedules import SCHEDULES, learning_rate, steps_without_end
 
 LENGTHS = (16 * 403, 16 * 200, 16 * 800)
 
@@ -47,7 +47,7 @@ def test_a_trunk_is_all_full_steps_that_no_longer_run_takes_otherwise(schedule):
             # Where a schedule begins at its peak, the first steps are alike by chance.
             return alike and schedule not in ("cosine", "linear")
 
-        steps = steps_without_end(recipe, total)
+        steps = trunk_steps(recipe, total)
         assert all(is_common(step) for step in range(steps))
         # The last step is a run's own, and so is a partial one.
         assert steps == experiment.num_steps - 1 or not is_common(steps)
@@ -68,7 +68,7 @@ def test_a_branch_is_equal_to_the_bit_to_the_run_alone(sweep, schedule, ema_deca
     assert taken[f"run-{16 * 403}"] == (21 if schedule == "wsd" else 24)
 
 
-def test_the_flops_that_trunks_save_are_told(sweep, caplog):
+def test_the_flops_that_trunks_save_are_logged(sweep, caplog):
     with caplog.at_level(logging.INFO):
         results, _ = sweep("shared", make_runs())
     saved = {name: r.flops_from_trunk for name, r in results.items()}

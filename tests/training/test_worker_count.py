@@ -63,7 +63,7 @@ def test_automatic_starts_no_worker_for_seconds_of_work(machine):
     assert worker_count(TrainSettings(workers="auto"), runs) == 1
 
 
-def test_there_are_no_more_workers_than_chains(machine):
+def test_there_are_no_more_workers_than_trunks(machine):
     machine()
     runs = [make_experiment(num_tokens=128 * n) for n in range(10, 20)]
     assert worker_count(TrainSettings(workers=4), runs) == 1

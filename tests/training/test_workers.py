@@ -19,7 +19,7 @@ WIDTHS, LENGTHS = (8, moody.MOODY_WIDTH, 16), (16 * 200, 16 * 403)
 
 @pytest.fixture
 def sweep(tmp_path):
-    """Trains a small sweep; returns its results by (width, length), and what the progress was told."""
+    """Trains a small sweep; returns its results by (width, length), and the runs that progress was called with."""
 
     def run(workers, make_task=moody.build, *, retry_failed=False, **settings):
         task = make_task()
@@ -33,12 +33,12 @@ def sweep(tmp_path):
             task_fingerprint=task.fingerprint,
         )  # fmt: skip
         store = create_store(tmp_path / f"by-{workers}", plan)
-        told = []
+        reported = []
         train_into(
             store, task, TrainSettings(workers=workers, **settings), make_task=make_task, retry_failed=retry_failed,
-            progress=lambda result, left: told.append(result.experiment.experiment_id),
+            progress=lambda result, left: reported.append(result.experiment.experiment_id),
         )  # fmt: skip
-        return {r.experiment.experiment_id: r for r in store.results()}, told
+        return {r.experiment.experiment_id: r for r in store.results()}, reported
 
     return run
 
@@ -56,11 +56,11 @@ def test_two_workers_get_what_one_process_gets_and_go_on_when_one_is_killed(swee
     alone, _ = sweep(1, partial(moody.build, folder=str(tmp_path)))
     assert {r.status for r in alone.values()} == {"completed"}
     died = partial(moody.build, "DeadlyOnce", folder=str(tmp_path))
-    together, told = sweep(2, died, checkpoint_seconds=0.0)
+    together, reported = sweep(2, died, checkpoint_seconds=0.0)
     assert (tmp_path / "died").exists()
     assert numbers(together) == numbers(alone)
-    assert sorted(told) == sorted(alone)
-    assert "was killed by SIGKILL; another one goes on with its 2 runs" in caplog.text
+    assert sorted(reported) == sorted(alone)
+    assert "was killed by SIGKILL; another one continues its 2 runs" in caplog.text
     assert (tmp_path / "by-2" / "results.csv").read_text().count("completed") == 6
     assert list((tmp_path / "by-2" / "trunks").iterdir()) == []
 
@@ -73,11 +73,11 @@ def test_two_workers_get_what_one_process_gets_and_go_on_when_one_is_killed(swee
     ],
 )
 def test_a_run_that_fails_or_kills_its_workers_is_recorded_and_the_others_are_made(sweep, mood, words):
-    results, told = sweep(2, partial(moody.build, mood))
+    results, reported = sweep(2, partial(moody.build, mood))
     of_status = {name: r.status for name, r in results.items()}
     bad = {f"w{moody.MOODY_WIDTH}-{n}" for n in LENGTHS}
     assert of_status == {name: "failed" if name in bad else "completed" for name in of_status}
-    assert len(told) == len(of_status) == 6
+    assert len(reported) == len(of_status) == 6
     assert all(words in results[name].reason for name in bad)
 
 

@@ -1,1 +1,1 @@
-"""Several runs at a time on one machine: worker processes and who trains what."""
+"""Workers: processes that train several runs at a time on one machine, and their scheduler."""

@@ -1,4 +1,4 @@
-"""How many processes train a sweep side by side?"""
+"""Number of worker processes for a sweep."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +14,7 @@ from flops_fit.training.settings import TrainSettings
 from flops_fit.training.time_left import rough_seconds
 from flops_fit.training.trunks import group_by_trunk
 
-# A worker imports torch and loads the task, about four seconds, before it trains; it should train longer than that.
+# A worker needs about four seconds to import torch and load the task; it should train for longer than that.
 SECONDS_PER_WORKER = 10.0
 # A worker with the built-in task takes a third of this.
 BYTES_PER_WORKER = 1e9
@@ -22,29 +22,29 @@ CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 
 def worker_count(settings: TrainSettings, experiments: Sequence[Experiment]) -> int:
-    """Returns how many workers to start; 1 for none, the runs are then trained in this process.
+    """Returns how many workers to start; 1 trains in this process, without workers.
 
     Raises:
-        LaunchError: If several are asked for and a launcher has started several processes already.
+        LaunchError: If several are requested and a launcher has already started several processes.
     """
     launched = announced_processes()
     if launched > 1:
         if settings.workers not in ("auto", 1):
             raise LaunchError(
-                f"train.workers={settings.workers} asks for processes that train runs side by side, and a launcher "
+                f"train.workers={settings.workers} asks for processes that each train their own runs, and a launcher "
                 f"started {launched} that train each run together. Use one of the two: start flops-fit without the "
                 "launcher, or with train.workers=1."
             )
         return 1
-    chains = group_by_trunk(experiments, share_trunks=settings.share_trunks)
+    trunks = group_by_trunk(experiments, share_trunks=settings.share_trunks)
     wanted = (
-        _automatic(experiments, sum(map(rough_seconds, chains))) if settings.workers == "auto" else settings.workers
+        _automatic(experiments, sum(map(rough_seconds, trunks))) if settings.workers == "auto" else settings.workers
     )
-    return max(1, min(wanted, len(chains)))
+    return max(1, min(wanted, len(trunks)))
 
 
 def _automatic(experiments: Sequence[Experiment], seconds: float) -> int:
-    """As many as can be had without another result: runs that would get several threads stay in one process."""
+    """As many as leave the results unchanged: runs large enough for several threads stay in one process."""
     if torch.accelerator.is_available():
         return torch.cuda.device_count()
     if any(e.num_params >= MIN_PARAMS_FOR_THREADS for e in experiments):
@@ -54,7 +54,7 @@ def _automatic(experiments: Sequence[Experiment], seconds: float) -> int:
 
 
 def _quota_of_cores() -> float:
-    """Cores that a container may use, which no count of processors tells."""
+    """Cores that the container may use; counting processors does not show this."""
     try:
         quota, period = CPU_QUOTA.read_text().split()
         return max(1.0, float(quota) / float(period))

@@ -1,8 +1,8 @@
-"""One of several processes that train a sweep: it loads the task once, then trains the chains that it is given.
+"""Worker process: loads the task once, then trains the trunks that it is assigned.
 
-Started by `workers.process` as ``python -m flops_fit.training.workers.main DESCRIPTOR`` of a pipe. It receives
-`Orders`, then lists of experiment ids; it sends ``("ready",)``, ``("done", experiment_id)`` for each published run, and
-``("error", class, message)`` for what ends the whole sweep. Messages are pickled values of our own two processes.
+Started by `workers.process` as ``python -m flops_fit.training.workers.main DESCRIPTOR`` of a pipe. It receives a
+`WorkerConfig`, then lists of experiment ids; it sends ``("ready",)``, ``("done", experiment_id)`` for each published
+run, and ``("error", class, message)`` for an error that ends the sweep. Only our own two processes pickle messages.
 """
 
 import logging
@@ -28,18 +28,18 @@ from flops_fit.training.sweep import train_sweep
 
 
 @dataclass(frozen=True, kw_only=True)
-class Orders:
-    """What a worker needs to know before it can train."""
+class WorkerConfig:
+    """What a worker is started with."""
 
     root: Path
     """Folder of the sweep."""
     settings: TrainSettings
     make_task: bytes
-    """A callable that returns the `Task`, pickled by `worker_process.portable`."""
+    """A callable that returns the `Task`, pickled by `process.portable`."""
     threads: int
     """CPU threads of this process."""
     neighbours: int
-    """Other workers that take of the same memory."""
+    """Other workers that share its memory."""
 
 
 def work(link: Connection) -> None:
@@ -49,32 +49,32 @@ def work(link: Connection) -> None:
         EOFError: When it is.
         FlopsFitError: If the sweep cannot go on.
     """
-    orders: Orders = link.recv()
-    torch.set_num_threads(orders.threads)
-    store = open_store(orders.root)
-    task: Task = pickle.loads(orders.make_task)()
+    config: WorkerConfig = link.recv()
+    torch.set_num_threads(config.threads)
+    store = open_store(config.root)
+    task: Task = pickle.loads(config.make_task)()
     if task.fingerprint != store.plan.task_fingerprint:
         raise ContractError(
             f"train.workers: a worker process got model, data and loss {task.fingerprint}, where the sweep has "
-            f"{store.plan.task_fingerprint}: they are not the same each time they are made. Seed what is drawn when "
-            "they are, or use train.workers=1."
+            f"{store.plan.task_fingerprint}: the task is not the same each time it is built. Seed its random "
+            "draws, or use train.workers=1."
         )
     experiments = {e.experiment_id: e for e in store.plan.experiments}
 
-    def tell(result: RunResult, _: float | None) -> None:
+    def notify(result: RunResult, _: float | None) -> None:
         link.send(("done", result.experiment.experiment_id))
 
-    with open_world(neighbours=orders.neighbours) as world:
+    with open_world(neighbours=config.neighbours) as world:
         link.send(("ready",))
         while True:
-            chain = [experiments[name] for name in link.recv()]
-            train_sweep(task, chain, store, world=world, settings=orders.settings, progress=tell)
+            runs = [experiments[name] for name in link.recv()]
+            train_sweep(task, runs, store, world=world, settings=config.settings, progress=notify)
 
 
 def main() -> None:
     """Serves the pipe whose descriptor is the only argument."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    # As after an interrupt: a tracker of the run is closed, the run goes on from its checkpoint some other time.
+    # As after an interrupt: the run's tracker is closed, and the run resumes from its checkpoint later.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     link = Connection(int(sys.argv[1]))
@@ -89,7 +89,7 @@ def main() -> None:
 
 
 def _end_with_parent() -> None:
-    """Nobody writes to the standard input: it ends when the parent does, however that came."""
+    """Exits with the parent, however that ended: nothing is written to standard input, so it closes only then."""
     while os.read(0, 1):
         pass
     os._exit(1)

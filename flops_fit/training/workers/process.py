@@ -1,4 +1,4 @@
-"""A worker as its parent sees it: how is it started, told what to do, and stopped?"""
+"""Worker as its parent sees it: started, assigned runs, stopped."""
 
 import contextlib
 import io
@@ -21,11 +21,11 @@ from flops_fit.errors import ConfigError
 from flops_fit.records import Experiment
 from flops_fit.tasks import Task
 
-# What launchers leave in the environment: a worker is a world of its own.
+# Set by launchers; removed, since a worker is a world of its own.
 LAUNCHER_VARIABLES = (
     "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "ROLE_RANK", "MASTER_ADDR", "MASTER_PORT",
 )  # fmt: skip
-# A worker that is asked to stop does so between two steps; this long, then it is killed.
+# A worker asked to stop does so between two steps; after this long it is killed.
 GRACE_SECONDS = 10.0
 
 logger = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ class Place:
 
 
 def places(count: int) -> list[Place]:
-    """Divides this process' CPU threads among ``count`` workers, and sets them round the GPUs that it sees."""
+    """Divides this process' CPU threads among ``count`` workers, and assigns them to the visible GPUs in turn."""
     threads = max(1, torch.get_num_threads() // count)
     gpus: list[str | None] = list(_visible_gpus()) or [None]
     return [
@@ -62,16 +62,16 @@ class WorkerProcess:
 
     Args:
         place: Where it computes.
-        orders: The arguments of `worker.Orders` that are the same for all.
+        config: The arguments of `main.WorkerConfig` that are the same for all workers.
     """
 
-    def __init__(self, place: Place, **orders: Any) -> None:
+    def __init__(self, place: Place, **config: Any) -> None:
         # Not at the top: that module is the other process' program.
-        from flops_fit.training.workers.main import Orders
+        from flops_fit.training.workers.main import WorkerConfig
 
         self.place = place
-        self.chain: list[Experiment] = []
-        """What it has been given and has not done."""
+        self.runs: list[Experiment] = []
+        """Assigned and not finished."""
         self.is_ready = False
         self.link, theirs = Pipe()
         # A session of its own: Ctrl-C is for this process, which then stops its workers.
@@ -81,14 +81,14 @@ class WorkerProcess:
             start_new_session=True,
         )  # fmt: skip
         theirs.close()
-        self._send(Orders(threads=place.threads, neighbours=place.neighbours, **orders))
+        self._send(WorkerConfig(threads=place.threads, neighbours=place.neighbours, **config))
 
-    def give(self, chain: Sequence[Experiment]) -> None:
-        """Gives it runs to train, one after another."""
-        self.chain = list(chain)
-        self._send([e.experiment_id for e in chain])
+    def assign(self, runs: Sequence[Experiment]) -> None:
+        """Assigns runs to train, one after another."""
+        self.runs = list(runs)
+        self._send([e.experiment_id for e in runs])
 
-    def hear(self) -> tuple[str, ...] | None:
+    def receive(self) -> tuple[str, ...] | None:
         """Waits for its next message; None if it has ended."""
         try:
             message: tuple[str, ...] = self.link.recv()
@@ -96,18 +96,18 @@ class WorkerProcess:
             return None
         return message
 
-    def ended(self) -> str:
-        """Says how a process that has ended came to it."""
+    def describe_end(self) -> str:
+        """Describes how the process ended."""
         code = self.wait()
         return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
 
     @property
     def was_killed(self) -> bool:
-        """Whether it ended by a signal, not by itself."""
+        """Whether a signal ended it."""
         return (self.process.poll() or 0) < 0
 
     def wait(self) -> int:
-        """Waits for its end, for a while, then makes it."""
+        """Waits for its end; kills it after a while."""
         try:
             return self.process.wait(GRACE_SECONDS)
         except subprocess.TimeoutExpired:
@@ -115,14 +115,14 @@ class WorkerProcess:
             return self.process.wait()
 
     def _send(self, message: Any) -> None:
-        with contextlib.suppress(OSError):  # One that has died is found out when it is heard.
+        with contextlib.suppress(OSError):  # A dead worker is noticed when it is read.
             self.link.send(message)
 
 
 def stop(workers: Sequence[WorkerProcess]) -> None:
-    """Ends workers, between two steps where they can, and waits for it."""
+    """Ends workers, between two steps where possible, and waits for them."""
     for worker in workers:
-        if worker.chain:
+        if worker.runs:
             worker.process.terminate()
         else:
             worker.link.close()
@@ -134,23 +134,23 @@ def stop(workers: Sequence[WorkerProcess]) -> None:
 
 
 def portable(make_task: Callable[[], Task]) -> bytes:
-    """Pickles what another process makes the task from: values, and the names of classes and functions.
+    """Pickles what another process builds the task from: values, and names of classes and functions.
 
     Raises:
-        ConfigError: If that process could not import one of them, or something has no copy.
+        ConfigError: If that process could not import one of them, or a value cannot be pickled.
     """
     buffer = io.BytesIO()
     try:
         _NamesOnly(buffer, protocol=pickle.HIGHEST_PROTOCOL).dump(make_task)
     except ConfigError:
         raise
-    except Exception as error:  # What cannot be copied says so in many ways.
+    except Exception as error:  # Pickling fails with many types of error.
         raise _not_portable(str(error)) from error
     return buffer.getvalue()
 
 
 def is_portable(make_task: Callable[[], Task]) -> bool:
-    """Whether another process can make the task."""
+    """Whether another process can build the task."""
     try:
         portable(make_task)
     except ConfigError as error:
@@ -168,7 +168,7 @@ class _NamesOnly(pickle.Pickler):
 
 def _not_portable(reason: str) -> ConfigError:
     return ConfigError(
-        f"train.workers: got more than one, and {reason}. Worker processes make model, data and loss anew, so these "
+        f"train.workers: got more than one, and {reason}. Worker processes build model, data and loss again, so these "
         "must come from a module that can be imported. Move them into a file of their own and import them from there, "
         "or use train.workers=1."
     )
@@ -190,7 +190,7 @@ def _environment(place: Place) -> dict[str, str]:
     }
     kept["PYTHONPATH"] = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
     kept["OMP_NUM_THREADS"] = str(place.threads)
-    # Threads that wait spinning slow every other process of a full machine down.
+    # Spinning threads slow down every other process on a full machine.
     kept.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if place.gpu is not None:
         kept["CUDA_VISIBLE_DEVICES"] = place.gpu

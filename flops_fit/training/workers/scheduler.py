@@ -1,8 +1,8 @@
-"""Who trains which runs, when several processes train a sweep, and what if one of them dies?
+"""Scheduler of worker processes: assigns trunks to workers and replaces workers that die.
 
-The runs of one trunk go on from one another, so a worker is given all of them; the longest trunks go first. A worker
-publishes its results itself. One that dies is replaced, and its runs are given out once more: they go on from their
-checkpoints. A run at which a second worker dies is recorded as failed, and the rest goes on.
+The runs of one trunk continue one another, so a worker is assigned all of them; the longest trunks go first. Workers
+publish their own results. A worker that dies is replaced, and its runs resume from their checkpoints. A run that kills
+a second worker is recorded as failed, and the rest continue.
 """
 
 import logging
@@ -23,9 +23,9 @@ from flops_fit.training.time_left import TimeLeft, rough_seconds
 from flops_fit.training.trunks import TrunkRuns, group_by_trunk
 from flops_fit.training.workers.process import Place, WorkerProcess, places, portable, stop
 
-# Workers that may die at one run, or before they are ready, and be replaced.
+# Workers that may die at one run, or before they are ready, until that run (or the command) fails.
 DEATHS = 2
-# A dead worker's children can hold its end of the pipe for a while, so its end is also asked for.
+# A dead worker's children can keep its pipe open for a while, so its exit is polled too.
 POLL_SECONDS = 1.0
 
 logger = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ def train_with_workers(
     eval_tokens: int,
     progress: ProgressCallback | None = None,
 ) -> None:
-    """Trains runs in worker processes; each result is what one process with as many threads would have got.
+    """Trains runs in worker processes, with the results of one process of as many threads.
 
     Args:
         make_task: Called in each worker.
@@ -49,76 +49,76 @@ def train_with_workers(
         store: Where results go.
         workers: How many processes.
         settings: Of the engine.
-        eval_tokens: Of each held-out loss, for the time left.
-        progress: Told of each run that has ended.
+        eval_tokens: Tokens of each held-out loss, for the time left.
+        progress: Called after each run.
 
     Raises:
-        ConfigError: If the task cannot be made in another process, or a setting cannot be used here.
+        ConfigError: If another process cannot build the task, or a setting cannot be used here.
         LaunchError: If workers end before they can train.
         StoreError: If the disk refuses.
     """
-    chains = sorted(group_by_trunk(experiments, share_trunks=settings.share_trunks), key=rough_seconds, reverse=True)
-    left = TimeLeft(chains, eval_tokens=eval_tokens, workers=workers)
-    where = places(workers)
-    gpus = ",".join(sorted({place.gpu for place in where if place.gpu is not None}))
-    logger.info("%d workers, CPU threads each: %d%s", workers, where[0].threads, f", on GPU {gpus}" if gpus else "")
-    orders = {"root": store.root, "settings": settings, "make_task": portable(make_task)}
-    sharing = _Sharing(chains, store, where, orders, left, progress)
+    trunks = sorted(group_by_trunk(experiments, share_trunks=settings.share_trunks), key=rough_seconds, reverse=True)
+    left = TimeLeft(trunks, eval_tokens=eval_tokens, workers=workers)
+    free = places(workers)
+    gpus = ",".join(sorted({place.gpu for place in free if place.gpu is not None}))
+    logger.info("%d workers, CPU threads each: %d%s", workers, free[0].threads, f", on GPU {gpus}" if gpus else "")
+    config = {"root": store.root, "settings": settings, "make_task": portable(make_task)}
+    scheduler = _Scheduler(trunks, store, free, config, left, progress)
     try:
-        while sharing.give_out():
-            for worker, message in sharing.messages():
-                sharing.take(worker, message)
+        while scheduler.assign_all():
+            for worker, message in scheduler.messages():
+                scheduler.handle(worker, message)
     finally:
-        stop(sharing.workers)
-    log_shared_flops(sharing.results)
+        stop(scheduler.workers)
+    log_shared_flops(scheduler.results)
 
 
-class _Sharing:
-    """The chains that wait, and the workers that train the others."""
+class _Scheduler:
+    """The waiting trunks, and the workers that train the others."""
 
     def __init__(
         self,
-        chains: list[TrunkRuns],
+        trunks: list[TrunkRuns],
         store: Store,
         free: list[Place],
-        orders: dict[str, Any],
+        config: dict[str, Any],
         left: TimeLeft,
         progress: ProgressCallback | None,
     ) -> None:
-        self.waiting, self.store, self.free, self.orders = chains, store, free, orders
+        self.waiting, self.store, self.free, self.config = trunks, store, free, config
         self.left, self.progress = left, progress
         self.workers: list[WorkerProcess] = []
         self.results: list[RunResult] = []
         self.deaths: Counter[str] = Counter()
 
-    def give_out(self) -> bool:
-        """Gives each worker something to do, or its leave; returns whether any is at work."""
-        for worker in [w for w in self.workers if not w.chain]:
+    def assign_all(self) -> bool:
+        """Assigns each idle worker a trunk, or dismisses it; returns whether any is working."""
+        for worker in [w for w in self.workers if not w.runs]:
             if self.waiting:
-                self._give(worker)
+                self._assign(worker)
             else:
                 self._dismiss(worker)
         while self.waiting and self.free:
-            worker = WorkerProcess(self.free.pop(0), **self.orders)
+            worker = WorkerProcess(self.free.pop(0), **self.config)
             self.workers.append(worker)
-            self._give(worker)
+            self._assign(worker)
         return bool(self.workers)
 
     def messages(self) -> Iterator[tuple[WorkerProcess, tuple[str, ...] | None]]:
-        """Yields what workers have said, after waiting for it a while; None from one that has ended."""
-        heard = wait([w.link for w in self.workers], POLL_SECONDS)
+        """Waits a while for messages and yields them with their workers; None from one that has ended."""
+        readable = wait([w.link for w in self.workers], POLL_SECONDS)
         for worker in list(self.workers):
-            if worker.link in heard:
-                yield worker, worker.hear()
+            if worker.link in readable:
+                yield worker, worker.receive()
             elif worker.process.poll() is not None and not worker.link.poll():
                 yield worker, None
 
-    def take(self, worker: WorkerProcess, message: tuple[str, ...] | None) -> None:
+    def handle(self, worker: WorkerProcess, message: tuple[str, ...] | None) -> None:
         """Acts on a message."""
         match message:
             case ("ready",):
                 worker.is_ready = True
-                self.left.begin(worker.chain[0].experiment_id)
+                self.left.start(worker.runs[0].experiment_id)
             case ("done", name):
                 self._done(worker, name)
             case ("error", kind, text):
@@ -126,10 +126,10 @@ class _Sharing:
             case _:
                 self._replace(worker)
 
-    def _give(self, worker: WorkerProcess) -> None:
-        worker.give(self.waiting.pop(0))
+    def _assign(self, worker: WorkerProcess) -> None:
+        worker.assign(self.waiting.pop(0))
         if worker.is_ready:
-            self.left.begin(worker.chain[0].experiment_id)
+            self.left.start(worker.runs[0].experiment_id)
 
     def _dismiss(self, worker: WorkerProcess) -> None:
         self.workers.remove(worker)
@@ -137,49 +137,49 @@ class _Sharing:
         stop([worker])
 
     def _done(self, worker: WorkerProcess, name: str) -> None:
-        worker.chain = [e for e in worker.chain if e.experiment_id != name]
-        if worker.chain:
-            self.left.begin(worker.chain[0].experiment_id)
+        worker.runs = [e for e in worker.runs if e.experiment_id != name]
+        if worker.runs:
+            self.left.start(worker.runs[0].experiment_id)
         result = self.store.outcome(name)
         assert result is not None
-        self._tell(result)
+        self._report(result)
 
-    def _tell(self, result: RunResult) -> None:
+    def _report(self, result: RunResult) -> None:
         self.results.append(result)
         if self.progress is not None:
             self.progress(result, self.left.after(result))
 
     def _replace(self, worker: WorkerProcess) -> None:
-        """Gives the runs of a dead worker to another one."""
-        how = worker.ended()
-        for run in list(worker.chain):
-            # Published, and dead before it could say so.
+        """Assigns the runs of a dead worker to another one."""
+        ending = worker.describe_end()
+        for run in list(worker.runs):
+            # Published, but the worker died before it could report it.
             result = self.store.outcome(run.experiment_id)
             if result is not None and result.status != "failed":
                 self._done(worker, run.experiment_id)
-        chain, worker.chain = worker.chain, []
+        runs, worker.runs = worker.runs, []
         self._dismiss(worker)
-        if not chain:
+        if not runs:
             return
-        at = chain[0].experiment_id if worker.is_ready else "start"
-        self.deaths[at] += 1
-        is_last = self.deaths[at] >= DEATHS
+        position = runs[0].experiment_id if worker.is_ready else "start"
+        self.deaths[position] += 1
+        is_last = self.deaths[position] >= DEATHS
         if not worker.is_ready and (is_last or not worker.was_killed):
             raise LaunchError(
-                f"a worker process {how} before it could train. Look above for what it said, at the memory that "
-                "each of them takes, and use fewer of them: train.workers=1 trains in this process."
+                f"a worker process {ending} before it could train. See its output above, and check how much "
+                "memory each worker takes. Use fewer: train.workers=1 trains in this process."
             )
         if is_last:
-            self._record_failed(chain.pop(0), how)
+            self._record_failed(runs.pop(0), ending)
         else:
-            logger.warning("a worker process %s; another one goes on with its %d runs", how, len(chain))
-        if chain:
-            self.waiting.insert(0, tuple(chain))
+            logger.warning("a worker process %s; another one continues its %d runs", ending, len(runs))
+        if runs:
+            self.waiting.insert(0, tuple(runs))
 
-    def _record_failed(self, run: Experiment, how: str) -> None:
+    def _record_failed(self, run: Experiment, ending: str) -> None:
         reason = (
-            f"{DEATHS} worker processes ended while they trained this run, without a word of Python's; the last one "
-            f"{how}. That is how the system answers where memory runs out, and how native code crashes."
+            f"{DEATHS} worker processes died while training this run, without a Python error; the last one {ending}. "
+            "The likely causes are the system's out-of-memory killer and a crash in native code."
         )
         steps = steps_logged(self.store.run_dir(run.experiment_id))
         tokens = run.tokens_after(steps)
@@ -188,4 +188,4 @@ class _Sharing:
             flops_spent=tokens * (run.measured_flops_per_token or run.flops_per_token), wall_seconds=0.0, reason=reason,
         )  # fmt: skip
         self.store.publish_result(result)
-        self._tell(result)
+        self._report(result)
