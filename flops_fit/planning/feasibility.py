@@ -30,9 +30,12 @@ class Cell:
     """Distinct training tokens there are; None if unknown."""
 
 
-def reason_against(cell: Cell, limits: Limits) -> str | None:
-    """Returns the first rule's objection, or None if the cell is feasible."""
-    return next((reason for rule in RULES if (reason := rule(cell, limits)) is not None), None)
+def objection_to(cell: Cell, limits: Limits) -> tuple[str, str] | None:
+    """Returns name and reason of the first rule that rejects the cell, or None if it is feasible."""
+    for rule in RULES:
+        if (reason := rule(cell, limits)) is not None:
+            return rule.__name__.removeprefix("_"), reason
+    return None
 
 
 def _too_little_data(cell: Cell, limits: Limits) -> str | None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from flops_fit.errors import ConfigError, PlanError
-from flops_fit.planning.feasibility import Cell, Limits, reason_against
+from flops_fit.planning.feasibility import Cell, Limits, objection_to
 from flops_fit.planning.recipe import RecipeRule, recipe_for
 from flops_fit.quantities import format_flops, log_spaced
 from flops_fit.records import Experiment, ModelProbe, Rejection, SweepPlan, content_id
@@ -167,11 +167,14 @@ def _feasible_cells(
             recipe=recipe_for(settings.recipe, probe, unit),
             unique_tokens=subject.unique_tokens,
         )
-        reason = reason_against(cell, settings.limits)
-        if reason is None:
+        objection = objection_to(cell, settings.limits)
+        if objection is None:
             feasible.append((probe, tokens))
         else:
-            rejected.append(Rejection(size_param_value=probe.size_param_value, reason=reason, compute_budget=budget))
+            code, reason = objection
+            rejected.append(
+                Rejection(size_param_value=probe.size_param_value, reason=reason, compute_budget=budget, code=code)
+            )
     return feasible, rejected
 
 
