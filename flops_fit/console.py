@@ -71,7 +71,7 @@ def print_plan(plan: "SweepPlan") -> None:
     )  # fmt: skip
     print()
     _print_rejected(plan)
-    print(f"\n{plan!r}, FLOPs counted as {plan.flops_convention}")
+    print(f"\n{_describe_size(plan)}, counted as {plan.flops_convention}.")
 
 
 def print_status(store: "Store") -> None:
@@ -80,15 +80,16 @@ def print_status(store: "Store") -> None:
     ended = status["total"] - status["pending"]
     share = status["flops_done"] / status["flops_total"]
     name = plan.task_name or plan.model_cls_name
-    print(f"{store.root}: {name}, {plan!r}")
-    print(f"{ended} of {count_of(status['total'], 'run')} ended, {share:.0%} of the FLOPs done: ", end="")
-    print(", ".join(f"{status[outcome]} {outcome}" for outcome in OUTCOMES) + ".\n")
+    print(f"{store.root}: {name}, {_describe_size(plan)}.")
+    counts = ", ".join(f"{status[outcome]} {outcome}" for outcome in OUTCOMES)
+    done = f"{ended} of {count_of(status['total'], 'run')} ended, {share:.0%} of the FLOPs done: {counts}."
+    _stdout().print(f"{done}\n", markup=False)
     ended_as = {r.experiment.experiment_id: r.status for r in store.results()}
     rows = []
     for budget in plan.compute_budgets:
         runs = [e for e in plan.experiments if e.compute_budget == budget]
-        counts = Counter(ended_as.get(e.experiment_id, "pending") for e in runs)
-        rows.append((format_flops(budget), *(str(counts[outcome] or "-") for outcome in OUTCOMES)))
+        by_outcome = Counter(ended_as.get(e.experiment_id, "pending") for e in runs)
+        rows.append((format_flops(budget), *(str(by_outcome[outcome] or "-") for outcome in OUTCOMES)))
     print_table(("budget", *OUTCOMES), rows, styles=("", *STYLES.values()))
     if status["problems"]:
         print("\nNot completed:")
@@ -131,7 +132,7 @@ def print_json(value: Any) -> None:
 def print_table(
     header: Sequence[str], rows: Sequence[Sequence[str]], *, justify: Any = "right", styles: Sequence[str] = ()
 ) -> None:
-    """Prints columns that fit the terminal, in colour where there is one; a style of a column spares its dashes."""
+    """Prints columns that fit the terminal; each column has a style, which shows on a terminal and not on dashes."""
     from rich.table import Table
     from rich.text import Text
 
@@ -166,7 +167,7 @@ def print_message(message: str) -> None:
 
 
 def is_main_process() -> bool:
-    """Whether this process speaks for all; read from RANK, so that torch need not be imported."""
+    """Whether this process writes messages; read from RANK, so that torch need not be imported."""
     return os.environ.get("RANK", "0") == "0"
 
 
@@ -176,6 +177,11 @@ def _stdout() -> "Console":
 
     is_sized = sys.stdout.isatty() or "COLUMNS" in os.environ
     return Console(width=None if is_sized else WIDTH_OF_FILES, highlight=False)
+
+
+def _describe_size(plan: "SweepPlan") -> str:
+    runs, budgets = count_of(plan.num_experiments, "run"), count_of(len(plan.compute_budgets), "budget")
+    return f"{runs} at {budgets}, {format_flops(plan.total_flops)} FLOPs"
 
 
 def _print_rejected(plan: "SweepPlan") -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 from flops_fit.errors import ConfigError, InputError
 
 REPORT_SUFFIXES = (".html", ".htm")
-RUNS_SUFFIXES = (".csv", ".jsonl", ".parquet")
+RUNS_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet", ".gz")
 
 
 def check_source(path: Path) -> None:
@@ -24,10 +24,10 @@ def check_source(path: Path) -> None:
 
 
 def check_sweep_folder(path: Path) -> None:
-    """Refuses what is no folder of a sweep.
+    """Refuses a path that is not a folder; `open_store` looks for the plan in it.
 
     Raises:
-        InputError: If it does not exist, is a file, or holds no plan.
+        InputError: If it does not exist or is a file.
     """
     if not path.exists():
         raise InputError(f"{path}: no such folder. Give the folder of a sweep, the out=DIR of `flops-fit run`.")
@@ -46,7 +46,7 @@ def check_output_folder(name: str) -> None:
         raise ConfigError("out: got an empty name, expected a folder. Give one with out=DIR.")
     if path.is_symlink() and not path.exists():
         raise ConfigError(f"out: {name} is a link to {path.readlink()}, which does not exist. Give another out=DIR.")
-    _refuse_files_above(path, "out", "Give another out=DIR")
+    _refuse_files_above(path, "out:", "Give another out=DIR")
     if path.exists() and not path.is_dir():
         raise ConfigError(
             f"out: {name} is a file, expected a folder: a new one, or one of a sweep. Give another out=DIR."

@@ -15,9 +15,10 @@ def test_run_leaves_plan_results_fit_and_report(sweep_dir):
 
 def test_run_again_trains_nothing_and_prints_one_json_object(sweep_dir, call):
     before = sorted(p.stat().st_mtime_ns for p in (sweep_dir / "results").iterdir())
-    code, out, _ = call("run", *SMALL, f"out={sweep_dir}", "--json")
-    assert code == 0
+    code, out, _ = call("run", *SMALL, f"out={sweep_dir}", "--json", "--strict")
     printed = json.loads(out)
+    assert printed["trust"] == printed["prediction"]["trust"]
+    assert code == (5 if printed["trust"]["level"] == "no" else 0)
     assert printed["status"]["completed"] == 20
     assert printed["prediction"]["compute"] == 1.6e10
     assert before == sorted(p.stat().st_mtime_ns for p in (sweep_dir / "results").iterdir())
@@ -92,12 +93,6 @@ def test_fit_answers_people_too(runs_csv, call):
     assert "Approach 3" in out
 
 
-def test_report_writes_one_file(runs_csv, call, tmp_path):
-    code, _, _ = call("report", runs_csv, "--out", tmp_path / "r.html")
-    assert code == 0
-    assert "<html" in (tmp_path / "r.html").read_text()
-
-
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
@@ -138,10 +133,6 @@ def test_a_duplicate_row_is_refused_by_line_number(call, runs_csv):
     assert str(len(lines) + 1) in err
 
 
-def test_a_usage_error_ends_in_2(call):
-    assert call("predict")[0] == 2
-
-
 @pytest.mark.parametrize("budget", ["-1", "0", "nan", "inf"])
 def test_a_budget_that_is_no_positive_number_is_refused(call, runs_csv, budget):
     code, _, err = call("predict", runs_csv, "--compute", budget)
@@ -152,7 +143,7 @@ def test_a_budget_that_is_no_positive_number_is_refused(call, runs_csv, budget):
 def test_plan_shows_the_grid_and_writes_nothing(call, tmp_path):
     code, out, _ = call("plan", *SMALL)
     assert code == 0
-    assert "20 experiments" in out
+    assert "20 runs at 5 budgets" in out
     assert list(tmp_path.iterdir()) == []
 
 
@@ -162,20 +153,13 @@ def test_config_show_prints_every_default(call):
     assert json.loads(out)["sweep"]["recipe"]["beta1"] == 0.9
 
 
-def test_doctor_names_the_torch_version(call):
-    import torch
-
-    code, out, _ = call("doctor", "--json")
-    assert code == 0
-    assert json.loads(out)["torch"] == torch.__version__
-
-
 def test_help_and_fit_do_not_import_torch(runs_csv):
     code = (
         "import sys; from flops_fit.cli import main\n"
         "try: main(sys.argv[1:])\n"
         "except SystemExit: pass\n"
-        "assert 'torch' not in sys.modules"
+        "assert 'torch' not in sys.modules\n"
+        "assert sys.argv[1] != '--help' or not {'numpy', 'hydra', 'omegaconf'} & set(sys.modules)"
     )
     for argv in (
         ["--help"],
