@@ -1,4 +1,4 @@
-"""What did the user ask for? YAML groups and ``key=value`` overrides, composed once into frozen values.
+"""Configuration: YAML groups and ``key=value`` overrides, composed once into frozen values; and the task they name.
 
 Hydra's Compose API over ``configs/``; it never touches argv, the working directory or logging, so every
 rank composes the same. A dotted key may name any field of the dataclasses below, whether a YAML file holds
@@ -6,22 +6,24 @@ it or not.
 """
 
 import importlib
-import importlib.util
+import inspect
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml  # type: ignore[import-untyped]
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from flops_fit.errors import ConfigError, InputError
+from flops_fit.errors import ConfigError, FlopsFitError, InputError, format_frames
 from flops_fit.fitting import FitOptions
 from flops_fit.planning.isoflop import SweepSettings
+from flops_fit.presets import packaged_configs, preset_names
 from flops_fit.schema import build, to_plain, unknown_name
 from flops_fit.tasks import Task
 from flops_fit.training.settings import TrainSettings
@@ -64,12 +66,14 @@ def load_config(overrides: Sequence[str] = (), *, config_dir: Path | None = None
     Raises:
         ConfigError: If a group, a key or a value is unknown; the nearest known name is given.
     """
-    extra = [f"hydra.searchpath=[file://{config_dir.resolve()}]"] if config_dir else []
+    presets = preset_names(config_dir)
+    extra = [] if config_dir is None else [_search_path(config_dir)]
     try:
         with initialize_config_dir(version_base=None, config_dir=str(packaged_configs())):
-            composed = compose("config", overrides=[*extra, *(_open_key(o, config_dir) for o in overrides)])
-    except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(f"{error}\nGot the overrides: {' '.join(overrides) or '(none)'}.") from error
+            composed = compose("config", overrides=[*extra, *(_checked_override(o, presets) for o in overrides)])
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
+        reason = " ".join(str(error).partition("\nSee ")[0].split()).rstrip(".")
+        raise ConfigError(f"cannot compose the overrides {' '.join(overrides) or '(none)'}: {reason}.") from error
     return _to_config(composed), OmegaConf.to_yaml(composed, resolve=False)
 
 
@@ -81,7 +85,8 @@ def read_config(path: Path) -> RunConfig:
         ConfigError: If it holds something that this version does not know.
     """
     if not path.parent.is_dir():
-        raise InputError(f"{path.parent}: no such folder. Expected one made by `flops-fit run`.")
+        problem = "got a file, expected a sweep's folder" if path.parent.exists() else "no such folder"
+        raise InputError(f"{path.parent}: {problem}. Give one made by `flops-fit run`.")
     if not path.is_file():
         raise InputError(
             f"{path.parent} has no config.yaml: its sweep was made from Python. Run that script again; "
@@ -110,25 +115,20 @@ def with_workers(settings: TrainSettings, workers: str | None) -> TrainSettings:
     return build(TrainSettings, {**to_plain(settings), "workers": value}, path="train")
 
 
-def packaged_configs() -> Path:
-    """Returns the folder ``configs/``, also from an installed wheel."""
-    spec = importlib.util.find_spec("flops_fit.configs")
-    assert spec is not None
-    assert spec.submodule_search_locations is not None
-    return Path(next(iter(spec.submodule_search_locations))).resolve()
-
-
 def build_task(config: TaskConfig) -> Task:
     """Calls the task's factory.
 
     Raises:
-        ConfigError: If it cannot be imported, does not take the options, or returns something else.
+        ConfigError: If it cannot be imported, does not take the options, raises, or returns something else.
     """
     factory = resolve(config.factory)
+    _check_options(factory, config)
     try:
         task = factory(**config.options)
-    except TypeError as error:
-        raise ConfigError(f"task.options: {config.factory} does not take these: {error}") from error
+    except FlopsFitError:
+        raise
+    except Exception as error:
+        raise ConfigError(_failure_of_user_code(f"task.factory: {config.factory} raised", error)) from error
     if not isinstance(task, Task):
         raise ConfigError(f"task.factory: {config.factory} returned {type(task).__name__}, expected a Task.")
     return task
@@ -147,21 +147,66 @@ def resolve(name: str) -> Any:
         sys.path.append(str(Path.cwd()))
     try:
         module = importlib.import_module(module_name)
-    except ImportError as error:
-        raise ConfigError(f"task.factory: cannot import {module_name!r}: {error}") from error
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+            raise ConfigError(
+                _failure_of_user_code(f"task.factory: importing {module_name!r} raised", error)
+            ) from error
+        raise ConfigError(
+            f"task.factory: cannot import {module_name!r}: {error}. Install it, or run from the folder that holds it."
+        ) from error
+    except Exception as error:
+        raise ConfigError(_failure_of_user_code(f"task.factory: importing {module_name!r} raised", error)) from error
     if not callable(getattr(module, attribute, None)):
         names = [n for n, v in vars(module).items() if callable(v) and not n.startswith("_")]
         raise ConfigError("task.factory: " + unknown_name("function", name, attribute, names))
     return getattr(module, attribute)
 
 
-def _open_key(override: str, config_dir: Path | None) -> str:
+def _check_options(factory: Callable[..., Any], config: TaskConfig) -> None:
+    try:
+        parameters = inspect.signature(factory).parameters.values()
+    except (TypeError, ValueError):  # A callable of C code has none.
+        return
+    named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    known = [p.name for p in named]
+    if not any(p.kind == p.VAR_KEYWORD for p in parameters):
+        for name in config.options:
+            if name not in known:
+                raise ConfigError("task.options: " + unknown_name(f"option of {config.factory}", name, name, known))
+    missing = [p.name for p in named if p.default is p.empty and p.name not in config.options]
+    if missing:
+        raise ConfigError(
+            f"task.options: {config.factory} needs {', '.join(missing)}. Give each: task.options.{missing[0]}=VALUE."
+        )
+
+
+def _failure_of_user_code(what: str, error: Exception) -> str:
+    # The first frame is ours: the call.
+    error = error.with_traceback(error.__traceback__.tb_next if error.__traceback__ else None)
+    frames = "".join(f"\n  {frame}" for frame in format_frames(error))
+    return f"{what} {type(error).__name__}: {error}{frames}\nFix it there; FLOPS_FIT_DEBUG=1 shows the whole traceback."
+
+
+def _search_path(config_dir: Path) -> str:
+    quoted = str(config_dir.resolve()).replace("\\", "\\\\").replace("'", "\\'")
+    return f"hydra.searchpath=['file://{quoted}']"
+
+
+def _checked_override(override: str, presets: Mapping[str, Sequence[str]]) -> str:
     """Lets ``key=value`` name any key; the dataclasses, not the YAML, say which exist."""
-    key, equals, _ = override.partition("=")
-    if not equals and not key.startswith("~"):
+    key, equals, value = override.partition("=")
+    if not re.fullmatch(r"[+~]*[\w./@-]+", key) or not (equals or key.startswith("~")):
         raise ConfigError(f"got {override!r}, expected key=value (or group=name).")
-    groups = {p.name for d in (packaged_configs(), config_dir) if d for p in d.iterdir() if p.is_dir()}
-    return override if key[:1] in "+~" or key in groups else f"++{override}"
+    if key[:1] in "+~":
+        return override
+    if key in presets:
+        if value not in presets[key]:
+            raise ConfigError(unknown_name("preset", override, value, presets[key]))
+        return override
+    if re.search(r"^[^\[({'\"]*,", value):
+        raise ConfigError(f"{key}: got {value!r}; a list stands in brackets, quoted for the shell: '{key}=[{value}]'.")
+    return f"++{override}"
 
 
 def _to_config(composed: DictConfig) -> RunConfig:

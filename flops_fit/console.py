@@ -3,20 +3,27 @@
 import json
 import os
 import sys
+from collections import Counter
 from collections.abc import Sequence
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from flops_fit.quantities import format_count, format_flops
+from flops_fit.quantities import count_of, format_count, format_flops
 
 if TYPE_CHECKING:  # numpy would double the time of `flops-fit --help`
-    from flops_fit.records import SweepPlan
+    from rich.console import Console
+
+    from flops_fit.records import Rejection, RunResult, SweepPlan
     from flops_fit.store import Store
 
-SHOWN_REJECTIONS = 12
+OUTCOMES = ("completed", "diverged", "failed", "pending")
+STYLES = {"completed": "green", "diverged": "yellow", "failed": "red", "pending": ""}
+# Of a table that goes to a file or a pipe, where no line has to fit a window.
+WIDTH_OF_FILES = 160
 
 
 def print_plan(plan: "SweepPlan") -> None:
-    """Prints the grid and what was left out of it."""
+    """Prints the grid and what was rejected, by reason."""
     print_table(
         ("budget", plan.size_param, "N", plan.data_unit, "D/N", "steps", "batch", "learning rate"),
         [
@@ -28,30 +35,53 @@ def print_plan(plan: "SweepPlan") -> None:
             for e in plan.experiments
         ],
     )  # fmt: skip
-    print(f"\n{len(plan.rejected)} (size, budget) pairs rejected:")
-    for rejection in plan.rejected[:SHOWN_REJECTIONS]:
-        at = "" if rejection.compute_budget is None else f" at {format_flops(rejection.compute_budget)}"
-        print(f"  {plan.size_param}={rejection.size_param_value}{at}: {rejection.reason}")
-    if len(plan.rejected) > SHOWN_REJECTIONS:
-        print(f"  ... and {len(plan.rejected) - SHOWN_REJECTIONS} more (--json lists all)")
-    print(f"\n{plan!r}, FLOPs counted as {plan.flops_convention}")
+    print()
+    _print_rejected(plan)
+    print(f"\n{_describe_size(plan)}, counted as {plan.flops_convention}.")
 
 
-def print_pending(store: "Store", *, retry_failed: bool) -> None:
+def print_status(store: "Store") -> None:
+    """Prints what has run, per budget, what did not complete and why, and how to go on."""
+    status, plan = sweep_status(store), store.plan
+    ended = status["total"] - status["pending"]
+    share = status["flops_done"] / status["flops_total"]
+    name = plan.task_name or plan.model_cls_name
+    print(f"{store.root}: {name}, {_describe_size(plan)}.")
+    counts = ", ".join(f"{status[outcome]} {outcome}" for outcome in OUTCOMES)
+    done = f"{ended} of {count_of(status['total'], 'run')} ended, {share:.0%} of the FLOPs done: {counts}."
+    _stdout().print(f"{done}\n", markup=False)
+    ended_as = {r.experiment.experiment_id: r.status for r in store.results()}
+    rows = []
+    for budget in plan.compute_budgets:
+        runs = [e for e in plan.experiments if e.compute_budget == budget]
+        by_outcome = Counter(ended_as.get(e.experiment_id, "pending") for e in runs)
+        rows.append((format_flops(budget), *(str(by_outcome[outcome] or "-") for outcome in OUTCOMES)))
+    print_table(("budget", *OUTCOMES), rows, styles=("", *STYLES.values()))
+    if status["problems"]:
+        print("\nNot completed:")
+        problems = [(p["experiment_id"], p["status"], p["reason"]) for p in status["problems"]]
+        print_table(("run", "outcome", "reason"), problems, justify="left", styles=("", "red", ""))
+    print("".join(f"\n{line}" for line in _next_steps(store, status)))
+
+
+def print_pending(store: "Store", *, retry_failed: bool, as_json: bool = False) -> None:
     """Prints the runs that `flops-fit train` would train."""
-    for e in store.pending(retry_failed=retry_failed):
-        size = f"{store.plan.size_param}={e.size_param_value}"
-        print(f"{e.experiment_id}  C={format_flops(e.compute_budget)}  {size}")
+    pending = store.pending(retry_failed=retry_failed)
+    if as_json:
+        print_json({"pending": [e.experiment_id for e in pending]})
+        return
+    rows = [(e.experiment_id, format_flops(e.compute_budget), str(e.size_param_value)) for e in pending]
+    print_table(("run", "budget", store.plan.size_param), rows)
 
 
 def sweep_status(store: "Store") -> dict[str, Any]:
-    """Counts a sweep's runs by outcome and lists those that did not complete."""
+    """Counts a sweep's runs and FLOPs by outcome and lists the runs that did not complete."""
     results = store.results()
-    counts: dict[str, Any] = {
-        name: sum(r.status == name for r in results) for name in ("completed", "diverged", "failed")
-    }
+    counts: dict[str, Any] = {name: sum(r.status == name for r in results) for name in OUTCOMES[:3]}
     counts["pending"] = store.plan.num_experiments - len(results)
     counts["total"] = store.plan.num_experiments
+    counts["flops_done"] = float(sum(_planned_flops(r) for r in results if r.status != "failed"))
+    counts["flops_total"] = store.plan.total_flops
     counts["problems"] = [
         {"experiment_id": r.experiment.experiment_id, "status": r.status, "reason": _last_line(r.reason)}
         for r in results
@@ -65,28 +95,100 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, allow_nan=False))
 
 
-def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Prints right-aligned columns."""
-    widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
-    for row in (header, *rows):
-        print("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+def print_table(
+    header: Sequence[str], rows: Sequence[Sequence[str]], *, justify: Any = "right", styles: Sequence[str] = ()
+) -> None:
+    """Prints columns that fit the terminal; each column has a style, which shows on a terminal and not on dashes."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for name in header:
+        table.add_column(name, justify=justify, overflow="fold")
+    for row in rows:
+        chosen = [style if cell != "-" else "" for cell, style in zip(row, styles or [""] * len(row), strict=True)]
+        table.add_row(*map(Text, row, chosen))
+    _stdout().print(table)
 
 
-def say(message: str) -> None:
+def print_definitions(title: str, rows: Sequence[tuple[str, str]]) -> None:
+    """Prints names with what they mean beside them, wrapped within the second column."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, meaning in rows:
+        table.add_row(Text(f"  {name}", "bold cyan"), Text(meaning))
+    console = _stdout()
+    console.print(Text(f"{title}:", "bold"))
+    console.print(table)
+    console.print()
+
+
+def print_message(message: str) -> None:
     """Writes a message for people, to stderr."""
     print(message, file=sys.stderr, flush=True)
 
 
-def fail(message: str, code: int) -> None:
-    """Says what went wrong, once for all ranks, and ends the process with ``code``."""
-    if is_main_process():
-        say(f"error: {message}")
-    raise SystemExit(code)
-
-
 def is_main_process() -> bool:
-    """Whether this process speaks for all; read from RANK, so that torch need not be imported."""
+    """Whether this process writes messages; read from RANK, so that torch need not be imported."""
     return os.environ.get("RANK", "0") == "0"
+
+
+def _stdout() -> "Console":
+    """Rich's console on stdout: as wide as the terminal or COLUMNS; NO_COLOR and pipes have no colour."""
+    from rich.console import Console
+
+    is_sized = sys.stdout.isatty() or "COLUMNS" in os.environ
+    return Console(width=None if is_sized else WIDTH_OF_FILES, highlight=False)
+
+
+def _describe_size(plan: "SweepPlan") -> str:
+    runs, budgets = count_of(plan.num_experiments, "run"), count_of(len(plan.compute_budgets), "budget")
+    return f"{runs} at {budgets}, {format_flops(plan.total_flops)} FLOPs"
+
+
+def _print_rejected(plan: "SweepPlan") -> None:
+    sizes = [r for r in plan.rejected if r.compute_budget is None]
+    pairs = [r for r in plan.rejected if r.compute_budget is not None]
+    for rejections, noun in ((sizes, "size"), (pairs, "(size, budget) pair")):
+        if rejections:
+            print(f"{count_of(len(rejections), noun)} rejected:")
+        for _, group in groupby(sorted(rejections, key=lambda r: r.code), key=lambda r: r.code):
+            print(f"  {_describe_group(plan.size_param, list(group))}")
+    if not plan.rejected:
+        print("No (size, budget) pair rejected.")
+
+
+def _describe_group(size_param: str, rejections: "list[Rejection]") -> str:
+    """What was rejected by one rule: how many, which sizes at which budgets, and one of them in full."""
+    sizes = sorted({r.size_param_value for r in rejections})
+    budgets = sorted({r.compute_budget for r in rejections if r.compute_budget is not None})
+    where = f"{size_param}={_span([str(s) for s in sizes])}"
+    position = f" at C={_span([format_flops(c) for c in budgets])}" if budgets else ""
+    example = "" if len(rejections) == 1 else f"{size_param}={rejections[0].size_param_value} "
+    return f"{len(rejections)}: {where}{position}: {example}{rejections[0].reason}"
+
+
+def _span(values: Sequence[str]) -> str:
+    return values[0] if len(values) == 1 else f"{values[0]}..{values[-1]}"
+
+
+def _next_steps(store: "Store", status: dict[str, Any]) -> list[str]:
+    steps = []
+    if status["pending"]:
+        steps.append(f"Next: `flops-fit train {store.root}` trains the {count_of(status['pending'], 'pending run')}.")
+    if status["failed"]:
+        steps.append(f"Next: `flops-fit train {store.root} --retry-failed` tries the failed ones again.")
+    if status["completed"] and not status["pending"]:
+        steps.append(f"Next: `flops-fit fit {store.root}` fits scaling laws.")
+    return steps
+
+
+def _planned_flops(result: "RunResult") -> float:
+    return result.experiment.flops_per_token * result.experiment.num_tokens
 
 
 def _last_line(text: str | None) -> str:

@@ -1,4 +1,4 @@
-"""What can go wrong, and which exit code it ends in.
+"""Errors raised on purpose, and the exit code that each ends in.
 
     FlopsFitError
     |- ConfigError      a setting is unknown, of the wrong type or out of range        exit 2
@@ -14,6 +14,9 @@
 
 Each message has three parts: what we got, what we expected, what to do next.
 """
+
+import traceback
+from pathlib import Path
 
 
 class FlopsFitError(Exception):
@@ -70,3 +73,13 @@ class DataExhausted(ExperimentError):
 
 class ModelFailed(ExperimentError):
     """The model, its data set or its loss raised."""
+
+
+def format_frames(error: BaseException, *, last: int = 3) -> tuple[str, ...]:
+    """Returns the innermost frames of a traceback as "file.py:12 in function: code", outermost first.
+
+    Frames of installed packages and of the import system are left out where others remain.
+    """
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if "importlib" not in f.filename]
+    own = [f for f in frames if "site-packages" not in Path(f.filename).parts] or frames
+    return tuple(f"{f.filename}:{f.lineno} in {f.name}: {f.line}" for f in own[-last:])

@@ -42,6 +42,8 @@ class Rejection:
     reason: str
     compute_budget: float | None = None
     """None where the size is unusable at any budget."""
+    code: str = ""
+    """Name of the rule that it breaks, see `planning.feasibility.RULES`; "" for a size that cannot be built."""
 
 
 @dataclass(frozen=True, kw_only=True)

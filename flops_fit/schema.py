@@ -96,7 +96,7 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
         return build(typing.cast(type[Any], hint), value, path=path)
     if origin is tuple:
         if not isinstance(value, (list, tuple)):
-            raise ConfigError(f"{path}: got {value!r}, expected a list.")
+            raise ConfigError(f"{path}: got {value!r}, expected a list, such as [{value}].")
         return tuple(_convert(args[0], v, f"{path}[{i}]") for i, v in enumerate(value))
     if origin is not None and issubclass(origin, Mapping):
         if not isinstance(value, Mapping):

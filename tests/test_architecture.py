@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "flops_fit"
 LAYERS = [
     {"errors", "quantities"},
     {"files", "schema"},
-    {"records", "distributed"},
+    {"records", "distributed", "presets"},
     {"store", "data", "flops", "recipes"},
     {"fitting"},
     {"tasks", "planning", "reporting", "imports", "console"},
@@ -48,7 +48,7 @@ INNER_LAYERS = {
 }
 TORCH_FREE = {
     "errors", "quantities", "schema", "files", "records", "recipes", "fitting", "store", "imports",
-    "planning", "reporting", "result", "console", "cli",
+    "planning", "presets", "reporting", "result", "console", "cli",
 }  # fmt: skip
 
 

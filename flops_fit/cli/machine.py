@@ -1,27 +1,47 @@
 """Verbs that show what there is: doctor, config show."""
 
+import math
+from typing import Any
+
 import typer
 
+import flops_fit
 from flops_fit.cli.app import AsJson, ConfigDir, Overrides, app
-from flops_fit.console import print_json, print_table
+from flops_fit.cli.help import PlanCommand
+from flops_fit.cli.version import source_commit
+from flops_fit.console import print_definitions, print_json
 
-config_app = typer.Typer(help="Show what a command would be configured with.", no_args_is_help=True)
+config_app = typer.Typer(help="Show the configuration of a command.", no_args_is_help=True)
 app.add_typer(config_app, name="config")
 
 
 @app.command()
 def doctor(as_json: AsJson = False) -> None:
-    """Show what this machine offers, to paste into an issue."""
-    from flops_fit.launching import describe_machine
+    """Show version, machine and packages, to paste into an issue."""
+    import torch
 
-    facts = describe_machine()
+    from flops_fit.launching import describe_machine
+    from flops_fit.training.engine.memory import free_bytes
+    from flops_fit.training.engine.precision import half_precision_of
+    from flops_fit.training.workers.count import quota_of_cores
+
+    machine = describe_machine()
+    quota = quota_of_cores()
+    facts = {
+        "flops_fit": flops_fit.__version__,
+        "commit": source_commit(),
+        **machine,
+        "precisions": ["fp32", half_precision_of(torch.device(machine["device"]))],
+        "cores_quota": quota if math.isfinite(quota) else None,
+        "memory_free_bytes": free_bytes(torch.device("cpu")),
+    }
     if as_json:
         print_json(facts)
     else:
-        print_table(("fact", "value"), [(key, str(value)) for key, value in facts.items()])
+        print_definitions("flops-fit doctor", [(key, _shown(key, value)) for key, value in facts.items()])
 
 
-@config_app.command("show")
+@config_app.command("show", cls=PlanCommand)
 def config_show(overrides: Overrides = None, as_json: AsJson = False, config_dir: ConfigDir = None) -> None:
     """Print the composed configuration with every default."""
     from omegaconf import OmegaConf
@@ -32,3 +52,13 @@ def config_show(overrides: Overrides = None, as_json: AsJson = False, config_dir
     config, _ = load_config(overrides or (), config_dir=config_dir)
     plain = to_plain(config)
     print_json(plain) if as_json else print(OmegaConf.to_yaml(OmegaConf.create(plain)), end="")
+
+
+def _shown(key: str, value: Any) -> str:
+    if value is None or value == []:
+        return "none"
+    if key == "gpus":
+        return ", ".join(f"{gpu['name']} ({gpu['memory_bytes'] / 2**30:.1f} GiB)" for gpu in value)
+    if key.endswith("_bytes"):
+        return f"{value / 2**30:.1f} GiB"
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -8,30 +8,38 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flops_fit.cli.app import AsJson, ConfigDir, Overrides, app
+from flops_fit.cli.app import AsJson, ConfigDir, Overrides, Strict, app
+from flops_fit.cli.fits import exit_unless_trusted
+from flops_fit.cli.help import PlanCommand
+from flops_fit.cli.paths import check_output_folder, check_sweep_folder
 from flops_fit.console import (
     is_main_process,
     print_json,
     print_pending,
     print_plan,
+    print_status,
     sweep_status,
 )
 
 if TYPE_CHECKING:
+    from flops_fit.fitting.trust import Trust
     from flops_fit.result import Result
     from flops_fit.store import Store
 
 FAILED_RUNS = 3
 
 
-@app.command()
-def run(overrides: Overrides = None, as_json: AsJson = False, config_dir: ConfigDir = None) -> None:
+@app.command(cls=PlanCommand)
+def run(
+    overrides: Overrides = None, strict: Strict = False, as_json: AsJson = False, config_dir: ConfigDir = None
+) -> None:
     """Plan, train, fit and report. Running it again resumes."""
     from flops_fit.api import run_sweep
     from flops_fit.config import build_task, load_config
     from flops_fit.store import open_store
 
     config, text = load_config(overrides or (), config_dir=config_dir)
+    check_output_folder(config.out)
     task = build_task(config.task)
     with contextlib.redirect_stdout(sys.stderr):  # What a model prints is no result.
         result = run_sweep(
@@ -40,13 +48,13 @@ def run(overrides: Overrides = None, as_json: AsJson = False, config_dir: Config
         )  # fmt: skip
     store = open_store(Path(config.out))
     if is_main_process():
-        _print_result(result, store, as_json)
+        exit_unless_trusted(_print_result(result, store, as_json), strict)
     _exit_for(store)
 
 
-@app.command()
+@app.command(cls=PlanCommand)
 def plan(overrides: Overrides = None, as_json: AsJson = False, config_dir: ConfigDir = None) -> None:
-    """Show the grid, what was rejected and why, and the FLOPs it takes. Nothing is written."""
+    """Show the grid, what was rejected and why, and its FLOPs. Writes nothing."""
     from flops_fit.api import plan_task
     from flops_fit.config import build_task, load_config
     from flops_fit.planning.checks import check_plan
@@ -66,29 +74,30 @@ def plan(overrides: Overrides = None, as_json: AsJson = False, config_dir: Confi
 @app.command()
 def train(
     directory: Annotated[Path, typer.Argument(help="A sweep's folder, made by `flops-fit run`.")],
-    workers: Annotated[str | None, typer.Option(help="Processes that train side by side, or auto.")] = None,
-    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Train failed runs once more.")] = False,
+    workers: Annotated[str | None, typer.Option(help="Processes that train runs in parallel, or auto.")] = None,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Train failed runs again.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would be trained.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Train the runs of a sweep that have no result yet; also under torchrun and accelerate launch."""
+    """Train the runs of a sweep that have no result yet, also under torchrun and accelerate launch."""
     from flops_fit.api import train_into
     from flops_fit.config import build_task, read_config, with_workers
     from flops_fit.errors import PlanMismatch
     from flops_fit.store import open_store
 
+    check_sweep_folder(directory)
     config = read_config(directory / "config.yaml")
     engine = with_workers(config.train, workers)
     store = open_store(directory)
     if dry_run:
-        print_pending(store, retry_failed=retry_failed)
+        print_pending(store, retry_failed=retry_failed, as_json=as_json)
         return
     task = build_task(config.task)
     if task.fingerprint != store.plan.task_fingerprint:
         raise PlanMismatch(
-            f"{directory} was planned for model, data and loss {store.plan.task_fingerprint}, and here they "
-            f"are {task.fingerprint}: code, text or Python version changed since. Nothing was trained. "
-            "Start a new folder with `flops-fit run out=DIR`, or go back to what it was planned with."
+            f"{directory} was planned for model, data and loss {store.plan.task_fingerprint}, but they are "
+            f"{task.fingerprint} here: code, text or Python version has changed. Nothing was trained. "
+            "Start a new folder with `flops-fit run out=DIR`, or restore what it was planned with."
         )
     with contextlib.redirect_stdout(sys.stderr):  # What a model prints is no result.
         train_into(store, task, engine, remake_task=partial(build_task, config.task), retry_failed=retry_failed)
@@ -99,39 +108,41 @@ def train(
 
 @app.command()
 def status(directory: Annotated[Path, typer.Argument(help="A sweep's folder.")], as_json: AsJson = False) -> None:
-    """Say how far a sweep is."""
+    """Show sweep progress: what is done, pending or failed, and why."""
     from flops_fit.store import open_store
 
+    check_sweep_folder(directory)
     store = open_store(directory)
-    counts = sweep_status(store)
     if as_json:
-        print_json(counts)
-        return
-    print(f"{store.root}: {store.plan!r}")
-    print(", ".join(f"{counts[k]} {k}" for k in ("completed", "diverged", "failed", "pending")))
-    for failure in counts["problems"]:
-        print(f"  {failure['experiment_id']} {failure['status']}: {failure['reason']}")
+        print_json(sweep_status(store))
+    else:
+        print_status(store)
 
 
-def _print_result(result: "Result", store: "Store", as_json: bool) -> None:
+def _print_result(result: "Result", store: "Store", as_json: bool) -> "Trust":
+    """Prints the fit and a prediction at ten times the largest budget; returns whether to trust it."""
     from flops_fit.reporting import format_summary
 
-    prediction = result.predict(10 * max(store.plan.compute_budgets))
+    can_predict = result.laws.recommended is not None
+    prediction = result.predict(10 * max(store.plan.compute_budgets)) if can_predict else None
+    trust = (prediction.trust if prediction else None) or result.laws.trust
     report = store.root / "report" / "index.html"
     if as_json:
         print_json(
             {
                 "fit": result.laws.to_plain(),
-                "prediction": prediction.to_plain(),
+                "prediction": prediction.to_plain() if prediction else None,
                 "report": str(report),
                 "status": sweep_status(store),
+                "trust": trust.to_plain(),
             }
         )
-        return
+        return trust
     print(result.chinchilla_table())
     print()
     print(format_summary(result.laws, prediction))
     print(f"\nreport: {report}")
+    return trust
 
 
 def _exit_for(store: "Store") -> None:

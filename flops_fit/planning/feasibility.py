@@ -37,11 +37,16 @@ class Objection:
     reason: str
     min_tokens: float | None = None
     """With so many tokens the rule would not object; None where more tokens do not help."""
+    code: str = ""
+    """Name of the rule."""
 
 
 def objection_to(pair: Pair, limits: Limits) -> Objection | None:
-    """Returns the first rule's objection, or None if the pair is feasible."""
-    return next((found for rule in RULES if (found := rule(pair, limits)) is not None), None)
+    """Returns the objection of the first rule that has one, or None if the pair is feasible."""
+    for rule in RULES:
+        if (found := rule(pair, limits)) is not None:
+            return replace(found, code=rule.__name__.removeprefix("_"))
+    return None
 
 
 def fewest_tokens(pair: Pair, limits: Limits, unit: int) -> int | None:

@@ -160,7 +160,12 @@ def _feasible_pairs(
             feasible.append((probe, tokens))
         else:
             rejected.append(
-                Rejection(size_param_value=probe.size_param_value, reason=objection.reason, compute_budget=budget)
+                Rejection(
+                    size_param_value=probe.size_param_value,
+                    reason=objection.reason,
+                    compute_budget=budget,
+                    code=objection.code,
+                )
             )
     return feasible, rejected
 

@@ -97,7 +97,7 @@ def test_another_learning_rate_is_another_run():
 
 
 def test_a_setting_that_is_off_renames_no_older_run():
-    # As it was before recipes had an average of the weights and an optimizer, with the learning rate that was the default then.
+    # As before recipes had an average of the weights and an optimizer; with what was the default learning rate then.
     recipe = RecipeRule(learning_rate=0.0047, max_learning_rate=0.01)
     assert plan_hash(plan(recipe=recipe)) == "932cdecd448b"
 

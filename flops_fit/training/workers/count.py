@@ -50,10 +50,10 @@ def _automatic(experiments: Sequence[Experiment], seconds: float) -> int:
     if any(e.num_params >= MIN_PARAMS_FOR_THREADS for e in experiments):
         return 1
     memory = free_bytes(torch.device("cpu")) / BYTES_PER_WORKER
-    return int(min(torch.get_num_threads(), _quota_of_cores(), memory, seconds / SECONDS_PER_WORKER))
+    return int(min(torch.get_num_threads(), quota_of_cores(), memory, seconds / SECONDS_PER_WORKER))
 
 
-def _quota_of_cores() -> float:
+def quota_of_cores() -> float:
     """Cores that the container may use; counting processors does not show this."""
     try:
         quota, period = CPU_QUOTA.read_text().split()

@@ -4,55 +4,7 @@ import subprocess
 import sys
 
 import pytest
-
-from flops_fit import cli
-
-SMALL = [
-    "sweep.compute_budgets=[1e8,2e8,4e8,8e8,1.6e9]", "sweep.num_sizes_per_budget=4", "sweep.max_size=32",
-    "sweep.limits.min_tokens_per_param=0.1",
-]  # fmt: skip
-
-
-@pytest.fixture
-def call(capsys, monkeypatch, tmp_path):
-    """Runs the command in this process and returns (exit code, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*argv):
-        try:
-            cli.main([str(a) for a in argv])
-            code = 0
-        except SystemExit as stop:
-            code = stop.code or 0
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return run
-
-
-@pytest.fixture(scope="module")
-def sweep_dir(tmp_path_factory):
-    """A finished sweep of the built-in task."""
-    folder = tmp_path_factory.mktemp("cli") / "sweep"
-    with pytest.raises(SystemExit) as stop:
-        cli.main(["run", *SMALL, f"out={folder}", "--json"])
-    assert not stop.value.code
-    return folder
-
-
-@pytest.fixture
-def runs_csv(tmp_path):
-    """Noise-free runs of a known law: six budgets, eight sizes."""
-    rows = ["C,N,D,loss"]
-    for budget in (1e18, 3e18, 1e19, 3e19, 1e20, 3e20):
-        centre = (budget / 120) ** 0.5
-        for factor in (0.2, 0.33, 0.5, 0.75, 1.0, 1.5, 2.5, 4.0):
-            n = centre * factor
-            d = budget / 6 / n
-            rows.append(f"{budget},{n},{d},{1.69 + 406.4 / n**0.34 + 410.7 / d**0.28}")
-    path = tmp_path / "runs.csv"
-    path.write_text("\n".join(rows) + "\n")
-    return path
+from small_sweep import SMALL
 
 
 def test_run_leaves_plan_results_fit_and_report(sweep_dir):
@@ -63,9 +15,10 @@ def test_run_leaves_plan_results_fit_and_report(sweep_dir):
 
 def test_run_again_trains_nothing_and_prints_one_json_object(sweep_dir, call):
     before = sorted(p.stat().st_mtime_ns for p in (sweep_dir / "results").iterdir())
-    code, out, _ = call("run", *SMALL, f"out={sweep_dir}", "--json")
-    assert code == 0
+    code, out, _ = call("run", *SMALL, f"out={sweep_dir}", "--json", "--strict")
     printed = json.loads(out)
+    assert printed["trust"] == printed["prediction"]["trust"]
+    assert code == (5 if printed["trust"]["level"] == "no" else 0)
     assert printed["status"]["completed"] == 20
     assert printed["prediction"]["compute"] == 1.6e10
     assert before == sorted(p.stat().st_mtime_ns for p in (sweep_dir / "results").iterdir())
@@ -82,9 +35,9 @@ def test_run_in_a_folder_of_another_configuration_is_refused(sweep_dir, call):
 def test_status_counts_the_runs(sweep_dir, call):
     code, out, _ = call("status", sweep_dir, "--json")
     assert code == 0
-    assert json.loads(out) == {
-        "completed": 20, "diverged": 0, "failed": 0, "pending": 0, "total": 20, "problems": [],
-    }  # fmt: skip
+    status = json.loads(out)
+    assert status.pop("flops_done") == status.pop("flops_total") > 0
+    assert status == {"completed": 20, "diverged": 0, "failed": 0, "pending": 0, "total": 20, "problems": []}
 
 
 def test_train_of_a_finished_sweep_has_nothing_to_do(sweep_dir, call):
@@ -138,12 +91,6 @@ def test_fit_answers_people_too(runs_csv, call):
     code, out, _ = call("fit", runs_csv)
     assert code == 0
     assert "approach3" in out
-
-
-def test_report_writes_one_file(runs_csv, call, tmp_path):
-    code, _, _ = call("report", runs_csv, "--out", tmp_path / "r.html")
-    assert code == 0
-    assert "<html" in (tmp_path / "r.html").read_text()
 
 
 @pytest.mark.parametrize(
@@ -201,10 +148,6 @@ def test_columns_are_named_by_option(call, runs_csv):
     assert "Did you mean 'goodness'?" in err
 
 
-def test_a_usage_error_ends_in_2(call):
-    assert call("predict")[0] == 2
-
-
 @pytest.mark.parametrize("budget", ["-1", "0", "nan", "inf"])
 def test_a_budget_that_is_no_positive_number_is_refused(call, runs_csv, budget):
     code, _, err = call("predict", runs_csv, "--compute", budget)
@@ -215,7 +158,7 @@ def test_a_budget_that_is_no_positive_number_is_refused(call, runs_csv, budget):
 def test_plan_shows_the_grid_and_writes_nothing(call, tmp_path):
     code, out, _ = call("plan", *SMALL)
     assert code == 0
-    assert "20 experiments" in out
+    assert "20 runs at 5 budgets" in out
     assert list(tmp_path.iterdir()) == []
 
 
@@ -225,20 +168,13 @@ def test_config_show_prints_every_default(call):
     assert json.loads(out)["sweep"]["recipe"]["beta1"] == 0.9
 
 
-def test_doctor_names_the_torch_version(call):
-    import torch
-
-    code, out, _ = call("doctor", "--json")
-    assert code == 0
-    assert json.loads(out)["torch"] == torch.__version__
-
-
 def test_help_and_fit_do_not_import_torch(runs_csv):
     code = (
         "import sys; from flops_fit.cli import main\n"
         "try: main(sys.argv[1:])\n"
         "except SystemExit: pass\n"
-        "assert 'torch' not in sys.modules"
+        "assert 'torch' not in sys.modules\n"
+        "assert sys.argv[1] != '--help' or not {'numpy', 'hydra', 'omegaconf'} & set(sys.modules)"
     )
     for argv in (
         ["--help"],
