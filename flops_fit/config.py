@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from flops_fit.errors import ConfigError, InputError
-from flops_fit.fitting import FitOptions
+from flops_fit.fitting import FitOptions, check_law
 from flops_fit.planning.isoflop import SweepSettings
 from flops_fit.schema import build, to_plain, unknown_name
 from flops_fit.tasks import Task
@@ -171,7 +171,9 @@ def _to_config(composed: DictConfig) -> RunConfig:
     except OmegaConfBaseException as error:
         raise ConfigError(str(error)) from error
     assert isinstance(plain, dict)
-    return build(RunConfig, {str(key): value for key, value in plain.items()})
+    config = build(RunConfig, {str(key): value for key, value in plain.items()})
+    check_law(config.fit.law)
+    return config
 
 
 def _refuse_resolvers(value: Any, path: str) -> None:

@@ -13,6 +13,7 @@
 
 from flops_fit.fitting.fit import fit
 from flops_fit.fitting.laws import ChinchillaLaw
+from flops_fit.fitting.methods.registry import check_law, method_title, selectable_methods, surface_methods
 from flops_fit.fitting.methods.result import BacktestRow, IsoflopCurve, LawFit
 from flops_fit.fitting.options import FitOptions
 from flops_fit.fitting.prediction import Baseline, Estimate, Prediction
@@ -29,7 +30,11 @@ __all__ = [
     "LawFit",
     "Prediction",
     "ScalingLaws",
+    "check_law",
     "fit",
+    "method_title",
     "mock_law",
+    "selectable_methods",
     "simulate_results",
+    "surface_methods",
 ]

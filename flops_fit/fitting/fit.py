@@ -13,8 +13,7 @@ from flops_fit.fitting.diagnostics import diagnose
 from flops_fit.fitting.inputs.condense import condense
 from flops_fit.fitting.inputs.exclusions import Selection, select_for_fit
 from flops_fit.fitting.inputs.log_runs import make_log_runs
-from flops_fit.fitting.methods.data_constrained import fit_data_constrained, has_repeats
-from flops_fit.fitting.methods.registry import NAMES, Methods, fit_methods
+from flops_fit.fitting.methods.registry import check_law, fit_methods
 from flops_fit.fitting.methods.result import LawFit
 from flops_fit.fitting.options import FitOptions
 from flops_fit.fitting.outliers import find_outliers
@@ -37,25 +36,22 @@ def fit(runs: RunTable, *, options: FitOptions = DEFAULT) -> ScalingLaws:
         options: Settings of every method.
 
     Raises:
+        ConfigError: If ``options.law`` names no method.
         FitError: If there is nothing to fit: fewer than four runs.
     """
+    check_law(options.law)
     if len(runs) == 0:
         raise _too_few(runs, runs)
     selection = _without_outliers(select_for_fit(runs, options), options)
     used = selection.runs
     if len(used) < MIN_RUNS:
         raise _too_few(used, runs)
-    methods = fit_methods(condense(make_log_runs(used)), options, count=options.num_bootstraps)
+    methods = fit_methods(
+        condense(make_log_runs(used)), options, count=options.num_bootstraps, all_runs=selection.before
+    )
     backtest = run_backtest(methods, options, lambda trials, laws: recommend(trials, laws, options).law)
-    laws, fitted = _all_laws(methods), dict(methods.fitted)
-    if has_repeats(selection.before):
-        constrained = fit_data_constrained(selection.before, options)
-        if isinstance(constrained, LawFit):
-            laws["data_constrained"] = constrained
-        else:
-            laws["data_constrained"], fitted["data_constrained"] = constrained.law, constrained
-    recommendation = recommend(backtest.trials, {name: method.law for name, method in fitted.items()}, options)
-    laws = {name: _with_form(law, backtest.trials, options) for name, law in laws.items()}
+    recommendation = recommend(backtest.trials, {name: method.law for name, method in methods.fitted.items()}, options)
+    laws = {name: _with_form(law, backtest.trials, options) for name, law in methods.laws.items()}
     result = ScalingLaws(
         runs=used,
         runs_excluded=used.excluded,
@@ -68,7 +64,7 @@ def fit(runs: RunTable, *, options: FitOptions = DEFAULT) -> ScalingLaws:
         options=options,
         flops=methods.log_runs.flops,
         recommendation=recommendation,
-        methods=fitted,
+        methods=methods.fitted,
         trials=backtest.trials,
         max_compute=float(np.exp(methods.log_runs.log_c_top)),
         parameter_counts=compare_parameter_counts(used, options) if len(used) == len(methods.log_runs) else (),
@@ -115,11 +111,5 @@ def _laws_without_exclusions(selection: Selection, options: FitOptions) -> dict[
     """The laws with outliers and repeated data left in; empty where none was left out."""
     if len(selection.before) == len(selection.runs):
         return {}
-    return _all_laws(
-        fit_methods(condense(make_log_runs(selection.before)), options, count=max(50, options.num_bootstraps // 4))
-    )
-
-
-def _all_laws(methods: Methods) -> dict[str, LawFit]:
-    found = {name: method.law for name, method in methods.fitted.items()} | methods.refused
-    return {name: found[name] for name in NAMES}
+    count = max(50, options.num_bootstraps // 4)
+    return fit_methods(condense(make_log_runs(selection.before)), options, count=count).laws

@@ -5,7 +5,6 @@ from typing import Literal
 
 from flops_fit.errors import ConfigError
 
-LAW_NAMES = ("approach1", "approach2", "akima", "approach3", "windowed", "extended", "data_constrained")
 Objective = Literal["huber_log", "squared_log", "squared"]
 
 
@@ -69,8 +68,6 @@ class FitOptions:
         for name in ("curvature_prior_sd", "interaction_prior_sd", "short_run_prior_sd", "slope_prior_sd"):
             sd = getattr(self, name)
             _check(name, sd, sd is None or sd > 0, "a positive number, or null")
-        if self.law is not None:
-            _check("law", self.law, self.law in LAW_NAMES, f"one of {', '.join(LAW_NAMES)}")
 
 
 def _check(name: str, value: object, holds: bool, expected: str) -> None:

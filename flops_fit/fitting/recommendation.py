@@ -36,11 +36,9 @@ import numpy as np
 
 from flops_fit.fitting.backtest.form_error import MIN_TRIALS, REACH_OFFSET, form_uncertainty
 from flops_fit.fitting.backtest.trials import Trial
+from flops_fit.fitting.methods.registry import preferred_methods
 from flops_fit.fitting.methods.result import LawFit
 from flops_fit.fitting.options import FitOptions
-
-PREFERENCE = ("extended", "windowed", "approach3", "approach2", "akima")
-"""Where no backtest can tell, the first of these that gives a number."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,8 +56,8 @@ class Recommendation:
 
 
 def default_law(available: Iterable[str]) -> str | None:
-    """The first law of `PREFERENCE` that gives numbers."""
-    return next((name for name in PREFERENCE if name in available), None)
+    """The preferred law of those that were fitted."""
+    return next((name for name in preferred_methods() if name in available), None)
 
 
 def recommend(trials: tuple[Trial, ...], laws: Mapping[str, LawFit], options: FitOptions) -> Recommendation:
@@ -86,11 +84,11 @@ def recommend(trials: tuple[Trial, ...], laws: Mapping[str, LawFit], options: Fi
 def _by_evidence(trials: tuple[Trial, ...], laws: Mapping[str, LawFit], first: str) -> tuple[str, str]:
     """The default, and how it and the best of the others did; another only where the default knows no exponent."""
     score = {}
-    for name in PREFERENCE:
+    for name in preferred_methods():
         own = [(t.n_error, t.reach) for t in trials if t.law == name and t.n_error is not None]
         if name in laws and len(own) >= MIN_TRIALS:
             score[name] = float(np.sqrt(np.mean([(error / (reach + REACH_OFFSET)) ** 2 for error, reach in own])))
-    able = [n for n in PREFERENCE if n in laws and laws[n].knows_exponent and laws[n].outcome == "converged"]
+    able = [n for n in preferred_methods() if n in laws and laws[n].knows_exponent and laws[n].outcome == "converged"]
     if able and not laws[first].knows_exponent:
         best = min(able, key=lambda name: score.get(name, np.inf))
         missed = (

@@ -10,6 +10,7 @@ from flops_fit.errors import ConfigError, FitError
 from flops_fit.fitting.backtest.form_error import REACH_OFFSET, form_uncertainty
 from flops_fit.fitting.backtest.trials import Trial, log_n_at_ratio
 from flops_fit.fitting.flops_function import FlopsFunction
+from flops_fit.fitting.methods.registry import voting_methods
 from flops_fit.fitting.methods.result import BacktestRow, FittedMethod, IsoflopCurve, LawFit, plain_law
 from flops_fit.fitting.options import FitOptions
 from flops_fit.fitting.parameter_counts import ParameterCount
@@ -17,7 +18,7 @@ from flops_fit.fitting.predict import make_prediction
 from flops_fit.fitting.prediction import Prediction
 from flops_fit.fitting.recommendation import Recommendation
 from flops_fit.fitting.trust import Trust, judge
-from flops_fit.fitting.uncertainty.disagreement import COMPARED, disagreement
+from flops_fit.fitting.uncertainty.disagreement import disagreement
 from flops_fit.fitting.uncertainty.resampling import normal_quantile
 from flops_fit.fitting.uncertainty.spread import Spread
 from flops_fit.records import ExcludedRun, Finding, FloatArray, RunTable
@@ -201,9 +202,8 @@ class ScalingLaws:
         n, loss = self._backtested(name, log_compute, level)
         if name != self.recommended:
             return n, loss
-        others = [
-            self._backtested(other, log_compute, level) for other in COMPARED if other in self.methods and other != name
-        ]
+        voters = [voter for voter in voting_methods() if voter in self.methods and voter != name]
+        others = [self._backtested(voter, log_compute, level) for voter in voters]
         return (
             n.widened(disagreement(n, [size for size, _ in others], level)),
             loss.widened(disagreement(loss, [expected for _, expected in others], level)),

@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from flops_fit.fitting import BacktestRow, ScalingLaws
+from flops_fit.fitting import BacktestRow, ScalingLaws, surface_methods
 from flops_fit.quantities import count_of
 from flops_fit.reporting.canvas import (
     BLUE,
@@ -19,9 +19,6 @@ from flops_fit.reporting.canvas import (
     new_figure,
 )
 from flops_fit.reporting.wording import law_title
-
-SURFACES = ("extended", "windowed", "approach3")
-"""Laws of L(N, D), to draw residuals of where the recommended one has none."""
 
 
 def residual_figure(laws: ScalingLaws) -> Figure | None:
@@ -49,7 +46,7 @@ def residual_figure(laws: ScalingLaws) -> Figure | None:
 
 def residual_law(laws: ScalingLaws) -> str | None:
     """The recommended law where it has an L(N, D), else the first that has."""
-    names = [laws.recommended, *SURFACES] if laws.recommended else list(SURFACES)
+    names = [laws.recommended, *surface_methods()] if laws.recommended else list(surface_methods())
     n, d = laws.runs.num_params[:1], laws.runs.num_tokens[:1]
     for name in names:
         if name in laws.methods and laws.loss_at(n, d, law=name) is not None:

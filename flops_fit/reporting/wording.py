@@ -2,27 +2,14 @@
 
 from collections.abc import Callable
 
-from flops_fit.fitting import Estimate
+from flops_fit.fitting import Estimate, method_title
 from flops_fit.quantities import format_count
 from flops_fit.records import Interval
-
-LAW_TITLES = {
-    "approach1": "Approach 1 (loss envelope)",
-    "approach2": "Approach 2 (IsoFLOP parabolas)",
-    "akima": "Akima (IsoFLOP splines)",
-    "approach3": "Approach 3 (all runs)",
-    "windowed": "Approach 3 near the optimum",
-    "extended": "Extended law",
-    "data_constrained": "Data-constrained law",
-    "default": "Default choice",
-    "ratio20": "Rule D/N = 20",
-    "slope_half": "Rule a = 1/2",
-}
 
 
 def law_title(name: str) -> str:
     """Writes a law's or a baseline's name for people."""
-    return LAW_TITLES.get(name, name)
+    return method_title(name)
 
 
 def format_loss(value: float | None) -> str:

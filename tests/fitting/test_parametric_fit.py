@@ -7,7 +7,7 @@ from tables_of_runs import isoflop_table, make_table, read_published
 
 from flops_fit.fitting import ChinchillaLaw, FitOptions
 from flops_fit.fitting.inputs.log_runs import make_log_runs
-from flops_fit.fitting.methods.approach3 import fit_approach3
+from flops_fit.fitting.methods.approach3 import fit_chinchilla
 from flops_fit.fitting.methods.chinchilla import fit as parametric
 from flops_fit.fitting.methods.chinchilla.fit import (
     fit_parametric,
@@ -157,7 +157,7 @@ def test_a_few_bad_runs_hardly_move_the_robust_law():
         bad = rng.random(35) < 0.05
         loss = table.loss * np.where(bad, 1 + rng.uniform(0.01, 0.06, 35), 1.0)
         log_runs = make_log_runs(make_table(table.num_params, table.num_tokens, loss))
-        method = fit_approach3("approach3", log_runs, FitOptions(), rng, count=20, windowed=False)
+        method = fit_chinchilla("approach3", log_runs, FitOptions(), rng, count=20, windowed=False)
         n, _ = method.optimum(np.array([np.log(1e20)]), 0.9)
         errors.append((n.value[0] - np.log(SURFACES[0].n_opt(1e20))) / np.log(10))
     assert np.sqrt(np.mean(np.square(errors))) <= 0.02

@@ -6,7 +6,7 @@ import numpy as np
 
 from flops_fit.fitting.methods.approach3 import ParametricMethod
 from flops_fit.fitting.methods.chinchilla.fit import make_problem, parametric_information
-from flops_fit.fitting.methods.registry import Methods
+from flops_fit.fitting.methods.registry import Methods, compared_methods
 from flops_fit.fitting.recommendation import default_law
 from flops_fit.fitting.scaling_laws import ScalingLaws
 from flops_fit.records import Finding
@@ -14,7 +14,6 @@ from flops_fit.records import Finding
 TARGET = 10.0
 """Methods are compared at this many times the largest budget."""
 DISAGREEMENT = 1.25
-COMPARED = ("approach2", "windowed", "extended")
 MAX_CORRELATION = 0.98
 MAX_CONDITION = 2e4
 """Of the scaled information matrix. Published IsoFLOP sweeps have 600 to 4000, D = 20 N in every run 1e10."""
@@ -89,7 +88,7 @@ def _disagreement(laws: ScalingLaws) -> Iterator[Finding]:
     target = np.array([np.log(TARGET * laws.max_compute)])
     said = {
         name: float(np.exp(laws.methods[name].optimum(target, laws.options.level)[0].value[0]))
-        for name in COMPARED
+        for name in compared_methods()
         if name in laws.methods
     }
     if len(said) >= 2 and max(said.values()) > DISAGREEMENT * min(said.values()):

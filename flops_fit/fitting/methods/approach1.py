@@ -9,9 +9,9 @@ is there to compare with, and the backtests show what it is worth.
 import numpy as np
 
 from flops_fit.fitting.inputs.log_runs import FEW_RUNS, IntArray, LogRuns, lower_hull
+from flops_fit.fitting.methods.method import FitInputs
 from flops_fit.fitting.methods.optimum_line import LineMethod, draw_line
 from flops_fit.fitting.methods.result import LawFit, refused_law
-from flops_fit.fitting.options import FitOptions
 from flops_fit.fitting.uncertainty.resampling import resample_weights
 from flops_fit.records import FloatArray
 
@@ -24,10 +24,9 @@ MAX_GAP = 0.02
 SMALL_WEIGHT = 0.46
 
 
-def fit_approach1(
-    log_runs: LogRuns, options: FitOptions, rng: np.random.Generator, *, count: int
-) -> LineMethod | LawFit:
+def fit_approach1(inputs: FitInputs) -> LineMethod | LawFit:
     """Draws a line ln N over ln C through the corners of the lower hull, and through those of resamples."""
+    log_runs = inputs.log_runs
     corners = lower_hull(log_runs.log_c, log_runs.log_loss)
     if len(corners) < MIN_CORNERS or len(np.unique(np.round(log_runs.log_n[corners], 6))) < 3:
         return refused_law(
@@ -47,13 +46,14 @@ def fit_approach1(
     rows = [_along(log_runs, corners, grid)]
     edge = np.interp(log_runs.log_c, log_runs.log_c[corners], log_runs.log_loss[corners])
     reachable = np.flatnonzero(log_runs.log_loss <= edge + REACHABLE)
-    for weights in resample_weights(log_runs, min(count, MAX_REPLICATES), rng) / log_runs.weight:
+    count = min(inputs.num_resamples, MAX_REPLICATES)
+    for weights in resample_weights(log_runs, count, inputs.rng) / log_runs.weight:
         drawn = reachable[weights[reachable] > SMALL_WEIGHT]
         if len(drawn) >= MIN_CORNERS:
             rows.append(_along(log_runs, drawn[lower_hull(log_runs.log_c[drawn], log_runs.log_loss[drawn])], grid))
     log_n, loss = (np.stack([row[i] for row in rows]) for i in (0, 1))
     used = f"{len(corners)} corners of the lower hull"
-    return draw_line("approach1", log_runs, grid, log_n, loss, options.level, used)
+    return draw_line("approach1", log_runs, grid, log_n, loss, inputs.options.level, used)
 
 
 def _frontier_gap(log_runs: LogRuns, corners: IntArray) -> float:

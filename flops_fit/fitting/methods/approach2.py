@@ -14,6 +14,7 @@ from flops_fit.fitting.inputs.log_runs import LogRuns
 from flops_fit.fitting.methods.isoflop_curve import (
     MIN_SIZES,
     CurveCells,
+    Minima,
     Minimum,
     akima_minimum,
     curve_cells,
@@ -21,6 +22,7 @@ from flops_fit.fitting.methods.isoflop_curve import (
     parabola_doubt,
     window_of,
 )
+from flops_fit.fitting.methods.method import MIN_BUDGETS, FitInputs
 from flops_fit.fitting.methods.optimum_line import LineMethod, draw_line
 from flops_fit.fitting.methods.result import IsoflopCurve, LawFit, refused_law
 from flops_fit.fitting.options import FitOptions
@@ -28,8 +30,6 @@ from flops_fit.fitting.uncertainty.resampling import draw_noise, group_correlati
 from flops_fit.fitting.uncertainty.spread import interval_of
 from flops_fit.records import FloatArray
 
-MIN_BUDGETS = 3
-"""Two budgets always lie on a line: they give no exponent."""
 MIN_DOF = 3.0
 # No replicate moves a loss by more than this factor of e: beyond it a curve is no curve.
 MAX_NOISE = 0.5
@@ -45,26 +45,28 @@ class _Curves:
     """In log loss, shape (R, n_runs)."""
 
 
-def fit_approach2(
-    log_runs: LogRuns, options: FitOptions, rng: np.random.Generator, *, count: int
-) -> tuple[tuple[IsoflopCurve, ...], dict[str, LineMethod | LawFit]]:
-    """Finds every budget's minimum twice, by parabola and by Akima's spline, and draws a line through each.
+def fit_approach2(inputs: FitInputs) -> LineMethod | LawFit:
+    """Draws a line through the minima of the budgets' parabolas."""
+    return _line("approach2", inputs.log_runs, inputs.minima.parabolas, inputs.options.level)
 
-    Returns:
-        The curves as the parabola sees them, and "approach2" and "akima": a method, or a refused law.
-    """
+
+def fit_akima(inputs: FitInputs) -> LineMethod | LawFit:
+    """Draws a line through the minima of the budgets' Akima splines."""
+    return _line("akima", inputs.log_runs, inputs.minima.splines, inputs.options.level)
+
+
+def find_minima(log_runs: LogRuns, options: FitOptions, rng: np.random.Generator, *, count: int) -> Minima:
+    """Finds every budget's minimum twice, by parabola and by Akima's spline, with ``count`` replicates of each."""
     curves = _draw_curves(log_runs, options, rng, count)
     parabolas = [_parabola_minimum(c, w, curves.noise) for c, w in zip(curves.cells, curves.windows, strict=True)]
-    splines = [_akima(c, curves.noise) for c in curves.cells]
-    described = tuple(
-        _describe(log_runs, cells, window, found, options.level)
-        for cells, window, found in zip(curves.cells, curves.windows, parabolas, strict=True)
+    return Minima(
+        curves=tuple(
+            _describe(log_runs, cells, window, found, options.level)
+            for cells, window, found in zip(curves.cells, curves.windows, parabolas, strict=True)
+        ),
+        parabolas=tuple(minimum for _, minimum, _ in parabolas),
+        splines=tuple(_akima(c, curves.noise) for c in curves.cells),
     )
-    methods: dict[str, LineMethod | LawFit] = {
-        "approach2": _line("approach2", log_runs, [m for _, m, _ in parabolas], options.level),
-        "akima": _line("akima", log_runs, splines, options.level),
-    }
-    return described, methods
 
 
 def _draw_curves(log_runs: LogRuns, options: FitOptions, rng: np.random.Generator, count: int) -> _Curves:
@@ -133,7 +135,7 @@ def _akima(cells: CurveCells, noise: FloatArray) -> Minimum | None:
     return Minimum(log_n=float(log_n[0]), loss=float(loss[0]), log_n_replicates=log_n[1:], loss_replicates=loss[1:])
 
 
-def _line(name: str, log_runs: LogRuns, minima: list[Minimum | None], level: float) -> LineMethod | LawFit:
+def _line(name: str, log_runs: LogRuns, minima: tuple[Minimum | None, ...], level: float) -> LineMethod | LawFit:
     usable = [i for i, m in enumerate(minima) if m is not None]
     found = [m for m in minima if m is not None]
     if len(found) < MIN_BUDGETS:

@@ -20,6 +20,7 @@ from flops_fit.fitting.methods.chinchilla.fit import (
     make_problem,
 )
 from flops_fit.fitting.methods.chinchilla.optimum import parametric_optimum
+from flops_fit.fitting.methods.method import FitInputs
 from flops_fit.fitting.methods.result import LawFit, refused_law
 from flops_fit.fitting.options import FitOptions
 from flops_fit.fitting.uncertainty.resampling import resample_weights
@@ -55,7 +56,19 @@ class ParametricMethod:
         return spread_of_replicates(values[0], values[1:], level)
 
 
-def fit_approach3(
+def fit_approach3(inputs: FitInputs) -> ParametricMethod | LawFit:
+    """Fits the law to all runs."""
+    count = inputs.num_resamples
+    return fit_chinchilla("approach3", inputs.log_runs, inputs.options, inputs.rng, count=count, windowed=False)
+
+
+def fit_windowed(inputs: FitInputs) -> ParametricMethod | LawFit:
+    """Fits the law to the runs near each budget's optimum."""
+    count = inputs.num_resamples
+    return fit_chinchilla("windowed", inputs.log_runs, inputs.options, inputs.rng, count=count, windowed=True)
+
+
+def fit_chinchilla(
     name: str, log_runs: LogRuns, options: FitOptions, rng: np.random.Generator, *, count: int, windowed: bool
 ) -> ParametricMethod | LawFit:
     """Fits the law and its resamples; a refused law says why it has no exponents."""

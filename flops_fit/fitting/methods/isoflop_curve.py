@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from flops_fit.fitting.inputs.log_runs import LogRuns
+from flops_fit.fitting.methods.result import IsoflopCurve
 from flops_fit.records import FloatArray
 
 MIN_SIZES = 4
@@ -41,6 +42,16 @@ class Minimum:
     log_n_replicates: FloatArray
     """Shape (R,); NaN where a replicate has no minimum inside."""
     loss_replicates: FloatArray
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Minima:
+    """The minima of all budgets, by parabola and by spline; None where there is none to believe."""
+
+    curves: tuple[IsoflopCurve, ...]
+    """What the parabolas show."""
+    parabolas: tuple[Minimum | None, ...]
+    splines: tuple[Minimum | None, ...]
 
 
 def curve_cells(log_runs: LogRuns) -> tuple[CurveCells, ...]:

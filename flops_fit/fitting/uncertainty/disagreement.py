@@ -10,7 +10,6 @@ from flops_fit.fitting.uncertainty.resampling import normal_quantile
 from flops_fit.fitting.uncertainty.spread import Spread
 from flops_fit.records import FloatArray
 
-COMPARED = ("approach2", "akima", "approach3", "windowed", "extended")
 NOISE, SURPRISE = 2.0, 6.0
 """Squared differences in joint variances: below the first they are what noise gives, above the second they count in
 full, and between the two in proportion, so that the interval does not jump with C."""
