@@ -36,7 +36,7 @@ import numpy as np
 
 from flops_fit.fitting.backtest.form_error import MIN_TRIALS, REACH_OFFSET, form_uncertainty
 from flops_fit.fitting.backtest.trials import Trial
-from flops_fit.fitting.methods.registry import preferred_methods
+from flops_fit.fitting.methods.registry import method_title, preferred_methods
 from flops_fit.fitting.methods.result import LawFit
 from flops_fit.fitting.options import FitOptions
 
@@ -66,15 +66,17 @@ def recommend(trials: tuple[Trial, ...], laws: Mapping[str, LawFit], options: Fi
     Args:
         trials: Of every method.
         laws: Those that give numbers on all runs.
-        options: A forced law, and the floors.
+        options: A forced law, which no other replaces where it was not fitted, and the floors.
     """
-    if options.law in laws:
-        law, reason = str(options.law), "asked for by the options"
-    elif (first := default_law(laws)) is not None:
+    first = default_law(laws) if options.law is None else None
+    if options.law is not None and options.law in laws:
+        law, reason = options.law, "asked for by the options"
+    elif first is not None:
         law, reason = _by_evidence(trials, laws, first)
     else:
+        missing = "no method" if options.law is None else method_title(options.law)
         return Recommendation(
-            law=None, reason="no method could be fitted", n_form_sd=0.0, loss_form_sd=0.0, num_trials=0
+            law=None, reason=f"{missing} could be fitted", n_form_sd=0.0, loss_form_sd=0.0, num_trials=0
         )
     own = [t for t in trials if t.law == law]
     n_form, loss_form, count = form_uncertainty(own, options)

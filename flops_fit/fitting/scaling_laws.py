@@ -10,7 +10,7 @@ from flops_fit.errors import ConfigError, FitError
 from flops_fit.fitting.backtest.form_error import REACH_OFFSET, form_uncertainty
 from flops_fit.fitting.backtest.trials import Trial, log_n_at_ratio
 from flops_fit.fitting.flops_function import FlopsFunction
-from flops_fit.fitting.methods.registry import voting_methods
+from flops_fit.fitting.methods.registry import check_law, not_fitted, voting_methods
 from flops_fit.fitting.methods.result import BacktestRow, FittedMethod, IsoflopCurve, LawFit, plain_law
 from flops_fit.fitting.options import FitOptions
 from flops_fit.fitting.parameter_counts import ParameterCount
@@ -22,7 +22,7 @@ from flops_fit.fitting.uncertainty.disagreement import disagreement
 from flops_fit.fitting.uncertainty.resampling import normal_quantile
 from flops_fit.fitting.uncertainty.spread import Spread
 from flops_fit.records import ExcludedRun, Finding, FloatArray, RunTable
-from flops_fit.schema import to_plain, unknown_name
+from flops_fit.schema import to_plain
 
 LOSS_REACH = float(np.log(1000.0))
 
@@ -47,6 +47,8 @@ class ScalingLaws:
     """FLOPs per token as a function of N, read off the runs."""
     recommendation: Recommendation = field(repr=False)
     methods: Mapping[str, FittedMethod] = field(repr=False)
+    reasons_not_fitted: Mapping[str, str] = field(repr=False)
+    """Why a method that is not in ``methods`` has no answer, by name."""
     trials: tuple[Trial, ...] = field(repr=False)
     max_compute: float
     """Largest budget that was fitted, FLOPs."""
@@ -80,7 +82,7 @@ class ScalingLaws:
 
         Raises:
             ConfigError: If compute, law or level is out of range.
-            FitError: If no law can be trusted on these runs.
+            FitError: If no law is recommended for these runs, or ``law`` was not fitted to them.
         """
         if not (np.isfinite(compute) and compute > 0):
             raise ConfigError(f"compute: got {compute}, expected a positive number of FLOPs.")
@@ -186,10 +188,9 @@ class ScalingLaws:
         name = self.recommended if law is None else law
         if name is None:
             raise FitError(f"these runs support no prediction: {self.reason}. See the findings.")
-        if name not in self.laws:
-            raise ConfigError(unknown_name("law", name, name, self.laws))
         if name not in self.methods:
-            raise FitError(f"{name} gives no number on these runs: {self.laws[name].reason}")
+            check_law(name)
+            raise not_fitted(name, self.reasons_not_fitted[name], self.methods)
         return name
 
     def _level(self, level: float | None) -> float:

@@ -192,6 +192,7 @@ def test_an_exponent_that_noise_hides():
     laws = fit(replace(table, loss=table.loss * np.exp(0.3 * noise)), options=FAST)
     assert {f.code: f.level for f in laws.findings}["exponent_unknown"] == "error"
     assert not laws.laws["extended"].knows_exponent
+    assert laws.methods["extended"].law is laws.laws["extended"]
     # Another law that knows it gives the numbers, and is no reason to trust them.
     assert laws.recommended != "extended"
     assert laws.laws[laws.recommended].knows_exponent

@@ -33,6 +33,13 @@ def test_noise_free_surfaces_are_recovered_to_one_part_in_a_million(exact):
         assert found[name].value == pytest.approx(getattr(HOFFMANN, name), rel=1e-6)
 
 
+def test_a_law_is_one_object_widened_by_its_backtests(exact):
+    raw = fit(isoflop_table(HOFFMANN, BUDGETS, 10), options=FitOptions(max_hidden_budgets=0, form_floor=0.0))
+    for name, method in exact.methods.items():
+        assert exact.laws[name] is method.law
+        assert exact.laws[name].a.high - exact.laws[name].a.low >= raw.laws[name].a.high - raw.laws[name].a.low
+
+
 def test_answers_are_strict_json(exact):
     json.dumps(exact.to_plain(), allow_nan=False)
     law = exact.to_plain()["laws"]["approach3"]
@@ -92,6 +99,34 @@ def test_one_call_says_what_every_method_says_at_the_target(exact):
 def test_residuals_of_an_exact_law_are_zero(exact):
     assert np.abs(exact.residuals(law="approach3")).max() < 1e-9
     assert exact.residuals(law="approach2") is None
+
+
+def test_a_law_that_was_not_fitted_is_an_error_that_says_why():
+    edge = isoflop_table(HOFFMANN, BUDGETS, 7, centre=12.0)
+    with pytest.raises(
+        FitError, match=r"Approach 2 was not fitted to these runs: 0 of 6 .* Ask for a fitted one"
+    ) as error:
+        fit(edge, options=FitOptions(num_bootstraps=20, law="approach2"))
+    assert "extended" in str(error.value)
+    laws = fit(edge, options=FitOptions(num_bootstraps=20))
+    with pytest.raises(FitError, match="Approach 2 was not fitted"):
+        laws.predict(1e22, law="approach2")
+    with pytest.raises(FitError, match="0 runs saw data more than once"):
+        laws.predict(1e22, law="data_constrained")
+
+
+def test_an_unknown_law_option_names_the_nearest():
+    with pytest.raises(ConfigError, match="'approach3'"):
+        fit(isoflop_table(HOFFMANN, BUDGETS, 7), options=FitOptions(law="aproach3"))
+
+
+def test_backtests_of_a_law_asked_for_never_use_another():
+    # Two budgets of three sizes have no minimum, so with a budget hidden Approach 2 is refused and others are not.
+    table = isoflop_table(HOFFMANN, BUDGETS[:5], 7, noise=0.001)
+    runs = table.take((table.compute_budget > BUDGETS[1]) | (np.arange(len(table)) % 7 < 3))
+    laws = fit(runs, options=FitOptions(num_bootstraps=20, law="approach2"))
+    assert {row.law for row in laws.backtest} >= {"extended"}
+    assert "default" not in {row.law for row in laws.backtest}
 
 
 def test_a_law_can_be_asked_for():

@@ -1,10 +1,14 @@
 """Form error: what the backtest errors show beyond their own standard errors, per unit of extrapolation."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from flops_fit.fitting.backtest.trials import Trial
+from flops_fit.fitting.methods.result import LawFit
 from flops_fit.fitting.options import FitOptions
 from flops_fit.fitting.uncertainty.resampling import normal_quantile, t_quantile
+from flops_fit.fitting.uncertainty.spread import widened_interval
 
 REACH_OFFSET = 0.3
 """Form error grows as 0.3 + log10 of the extrapolation (research/science.md section 3)."""
@@ -24,6 +28,15 @@ def form_uncertainty(trials: list[Trial], options: FitOptions) -> tuple[float, f
     n = _excess(sized, options) if len(sized) >= MIN_TRIALS else options.form_floor * np.log(10)
     loss = _excess(losses, options) if len(losses) >= MIN_TRIALS else options.loss_form_floor * np.log(10)
     return float(n), float(loss), len(trials)
+
+
+def widen_law(law: LawFit, trials: tuple[Trial, ...], options: FitOptions) -> LawFit:
+    """Widens a law's exponents, as its predictions are, by what its backtests, or the stated floor, add per decade."""
+    if law.a is None or law.b is None:
+        return law
+    sd, _, _ = form_uncertainty([t for t in trials if t.law == law.name], options)
+    added = normal_quantile(options.level) * sd / np.log(10)
+    return replace(law, a=widened_interval(law.a, added), b=widened_interval(law.b, added))
 
 
 def _excess(trials: list[tuple[float, float, Trial]], options: FitOptions) -> float:

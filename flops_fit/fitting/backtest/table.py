@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from flops_fit.fitting.backtest.form_error import REACH_OFFSET, form_uncertainty
+from flops_fit.fitting.backtest.form_error import REACH_OFFSET, form_uncertainty, widen_law
 from flops_fit.fitting.backtest.trials import (
     Observed,
     Trial,
@@ -75,7 +75,7 @@ def _default_rows(
         if depth < deeper <= depth + options.max_hidden_budgets
         for trial in trials_of(deeper, found, log_runs, observed, top, options.level)
     )
-    law = recommend(inner, {name: method.law for name, method in hidden[depth].fitted.items()})
+    law = recommend(inner, hidden[depth].with_laws(lambda law: widen_law(law, inner, options)).fitted_laws)
     n_form, loss_form, _ = form_uncertainty([t for t in inner if t.law == law], options)
     quantile = normal_quantile(options.level)
     return [_row(t, "default", quantile, n_form, loss_form) for t in trials if t.hidden == depth and t.law == law]

@@ -4,11 +4,12 @@ A new method is a file beside this one and an entry at the end of `METHODS`: at 
 one random generator in this order, so an entry in between would change the resamples of those after it.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from flops_fit.errors import ConfigError
+from flops_fit.errors import ConfigError, FitError
 from flops_fit.fitting.inputs.log_runs import LogRuns
 from flops_fit.fitting.methods.approach1 import fit_approach1
 from flops_fit.fitting.methods.approach2 import find_minima, fit_akima, fit_approach2
@@ -16,7 +17,7 @@ from flops_fit.fitting.methods.approach3 import fit_approach3, fit_windowed
 from flops_fit.fitting.methods.data_constrained import fit_repeated_data
 from flops_fit.fitting.methods.extended.law import fit_extended_law
 from flops_fit.fitting.methods.method import FitInputs, Method, NotApplicable
-from flops_fit.fitting.methods.result import FittedMethod, IsoflopCurve, LawFit, refused_law
+from flops_fit.fitting.methods.result import FittedMethod, IsoflopCurve, LawFit, refused_law, with_law
 from flops_fit.fitting.options import FitOptions
 from flops_fit.records import RunTable
 from flops_fit.schema import unknown_name
@@ -109,7 +110,14 @@ def check_law(name: str | None) -> None:
         ConfigError: If no selectable method has this name; the message gives the nearest.
     """
     if name is not None and name not in selectable_methods():
-        raise ConfigError("fit.law: " + unknown_name("law", name, name, selectable_methods()))
+        raise ConfigError(unknown_name("law", name, name, selectable_methods()))
+
+
+def not_fitted(name: str, reason: str, fitted: Iterable[str]) -> FitError:
+    """The error for a law that was asked for and not fitted to these runs."""
+    others = ", ".join(fitted)
+    advice = f"Ask for a fitted one ({others}), or leave the choice to the evidence." if others else "None was fitted."
+    return FitError(f"law={name}: {method_title(name)} was not fitted to these runs: {reason.rstrip('.')}. {advice}")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -124,10 +132,26 @@ class Methods:
     """Why a method is not meant for these runs, by name."""
 
     @property
+    def reasons_not_fitted(self) -> dict[str, str]:
+        """Why a method has no answer, refused ones and those that do not apply."""
+        return {name: law.reason for name, law in self.refused.items()} | self.not_applicable
+
+    @property
+    def fitted_laws(self) -> dict[str, LawFit]:
+        """The laws of fitted methods."""
+        return {name: method.law for name, method in self.fitted.items()}
+
+    @property
     def laws(self) -> dict[str, LawFit]:
         """The laws of fitted and refused methods."""
-        found = {name: method.law for name, method in self.fitted.items()} | self.refused
+        found = self.fitted_laws | self.refused
         return {method.name: found[method.name] for method in METHODS if method.name in found}
+
+    def with_laws(self, change: Callable[[LawFit], LawFit]) -> "Methods":
+        """Returns the same with the law of each fitted method changed."""
+        return replace(
+            self, fitted={name: with_law(method, change(method.law)) for name, method in self.fitted.items()}
+        )
 
 
 def fit_methods(log_runs: LogRuns, options: FitOptions, *, count: int, all_runs: RunTable | None = None) -> Methods:

@@ -1,8 +1,8 @@
 """What does one method say of one sweep?"""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Protocol, cast
 
 from flops_fit.fitting.uncertainty.spread import Spread
 from flops_fit.records import FloatArray, Interval
@@ -56,7 +56,7 @@ class LawFit:
 
 
 class FittedMethod(Protocol):
-    """What every method can answer once it is fitted."""
+    """What every method can answer once it is fitted: a frozen dataclass with a field ``law`` and two calls."""
 
     @property
     def law(self) -> LawFit:
@@ -87,6 +87,11 @@ class BacktestRow:
     n_opt_covered: bool | None
     """Whether the interval held the observed value; None for baselines."""
     loss_covered: bool | None
+
+
+def with_law(method: FittedMethod, law: LawFit) -> FittedMethod:
+    """Returns the method with another law, such as one with wider intervals."""
+    return cast(FittedMethod, replace(cast(Any, method), law=law))
 
 
 def refused_law(name: str, reason: str, num_runs: int) -> LawFit:
