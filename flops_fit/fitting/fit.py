@@ -3,8 +3,6 @@
 from collections import Counter
 from dataclasses import replace
 
-import numpy as np
-
 from flops_fit.errors import FitError
 from flops_fit.fitting.backtest.form_error import widen_law
 from flops_fit.fitting.backtest.table import run_backtest
@@ -66,7 +64,8 @@ def fit(runs: RunTable, *, options: FitOptions = DEFAULT) -> ScalingLaws:
         methods=methods.fitted,
         reasons_not_fitted=methods.reasons_not_fitted,
         trials=backtest.trials,
-        max_compute=float(np.exp(methods.log_runs.log_c_top)),
+        min_compute=float(methods.log_runs.budgets[0]),
+        max_compute=float(methods.log_runs.budgets[-1]),
         parameter_counts=compare_parameter_counts(used, options) if len(used) == len(methods.log_runs) else (),
         laws_without_exclusions={
             name: widen_law(law, backtest.trials, options)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from flops_fit.fitting.trust import Trust
+from flops_fit.quantities import format_count, format_flops
 from flops_fit.records import Finding
 from flops_fit.schema import to_plain
 
@@ -95,6 +96,23 @@ class Prediction:
     def loss_interval(self) -> tuple[float, float]:
         """(low, high) of the loss at the optimum."""
         return self.loss_estimate.interval
+
+    def __repr__(self) -> str:
+        lines = [] if self.trust is None else [self.trust.headline]
+        rows = (
+            ("N", self.num_params_estimate),
+            ("D", self.num_tokens_estimate),
+            ("D/N", self.tokens_per_param_estimate),
+        )
+        lines.append(
+            f"Prediction at C = {format_flops(self.compute)} FLOPs, law={self.law}, {self.level:.0%} intervals:"
+        )
+        lines += [
+            f"  {name} = {format_count(e.value)} [{format_count(e.interval[0])}, {format_count(e.interval[1])}]"
+            for name, e in rows
+        ]
+        low, high = self.loss_interval
+        return "\n".join([*lines, f"  loss = {self.loss:.4g} [{low:.4g}, {high:.4g}]"])
 
     def to_plain(self) -> dict[str, Any]:
         """The object that `predict --json` prints: plain floats, intervals as [low, high]."""

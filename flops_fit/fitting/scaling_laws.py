@@ -14,13 +14,14 @@ from flops_fit.fitting.methods.registry import check_law, not_fitted, voting_met
 from flops_fit.fitting.methods.result import BacktestRow, FittedMethod, IsoflopCurve, LawFit, plain_law
 from flops_fit.fitting.options import FitOptions
 from flops_fit.fitting.parameter_counts import ParameterCount
-from flops_fit.fitting.predict import make_prediction
+from flops_fit.fitting.predict import RANGE_CODES, make_prediction
 from flops_fit.fitting.prediction import Prediction
 from flops_fit.fitting.recommendation import Recommendation
 from flops_fit.fitting.trust import Trust, judge
 from flops_fit.fitting.uncertainty.disagreement import disagreement
 from flops_fit.fitting.uncertainty.resampling import normal_quantile
 from flops_fit.fitting.uncertainty.spread import Spread
+from flops_fit.quantities import count_of, format_flops
 from flops_fit.records import ExcludedRun, Finding, FloatArray, RunTable
 from flops_fit.schema import to_plain
 
@@ -50,6 +51,8 @@ class ScalingLaws:
     reasons_not_fitted: Mapping[str, str] = field(repr=False)
     """Why a method that is not in ``methods`` has no answer, by name."""
     trials: tuple[Trial, ...] = field(repr=False)
+    min_compute: float
+    """Smallest budget that was fitted, FLOPs."""
     max_compute: float
     """Largest budget that was fitted, FLOPs."""
     parameter_counts: tuple[ParameterCount, ...]
@@ -69,8 +72,7 @@ class ScalingLaws:
 
     def is_tested(self, compute: float) -> bool:
         """Whether the backtests of the recommended law reach as far as ``compute``."""
-        # One per cent, because budgets are floats that went through logs.
-        return compute <= 1.01 * self.max_compute * self.tested_factor
+        return compute <= self.max_compute * self.tested_factor
 
     def predict(self, compute: float, *, law: str | None = None, level: float | None = None) -> Prediction:
         """Predicts the compute-optimal model on ``compute`` FLOPs.
@@ -96,6 +98,7 @@ class ScalingLaws:
             law=name,
             compute=float(compute),
             level=level,
+            min_compute=self.min_compute,
             max_compute=self.max_compute,
             tested_factor=self._tested_factor(name),
             size=n,
@@ -106,10 +109,10 @@ class ScalingLaws:
             num_trials=sum(t.law == name for t in self.trials),
         )
         trust = judge(
-            (*self.findings, *prediction.findings),
+            (*prediction.findings, *self.findings),
             recommended=name,
             reason=self.reason,
-            untested=not self.is_tested(compute),
+            range_doubt=next((f for f in prediction.findings if f.code in RANGE_CODES), None),
         )
         return replace(prediction, trust=trust)
 
@@ -181,8 +184,20 @@ class ScalingLaws:
             "backtest": {"rows": to_plain(self.backtest), "recommendation": to_plain(self.recommendation)},
         }
 
+    def __repr__(self) -> str:
+        lines = [self.trust.headline]
+        law = None if self.recommended is None else self.laws[self.recommended]
+        if law is not None and law.a is not None and law.b is not None:
+            a, b = (f"{x.value:.3g} [{x.low:.3g}, {x.high:.3g}]" for x in (law.a, law.b))
+            lines.append(
+                f"ScalingLaws, law={law.name}: N_opt ~ C^{a}, D_opt ~ C^{b}, {self.options.level:.0%} intervals"
+            )
+        runs, budgets = count_of(len(self.runs), "run"), count_of(len(self.isoflop_curves), "budget")
+        span = f"{format_flops(self.min_compute)} to {format_flops(self.max_compute)} FLOPs"
+        return "\n".join([*lines, f"{runs} at {budgets} from {span}, {len(self.runs_excluded)} excluded"])
+
     def _tested_factor(self, law: str | None) -> float:
-        return float(10 ** max((t.reach for t in self.trials if t.law == law), default=0.0))
+        return max((t.factor for t in self.trials if t.law == law), default=1.0)
 
     def _law_name(self, law: str | None) -> str:
         name = self.recommended if law is None else law
@@ -225,6 +240,7 @@ class ScalingLaws:
     def _form(self, name: str, log_compute: FloatArray, level: float) -> tuple[FloatArray, FloatArray]:
         """Half-widths of ln N_opt and ln loss that the backtests, or the floor, add."""
         n_sd, loss_sd, _ = form_uncertainty([t for t in self.trials if t.law == name], self.options)
-        reach = np.maximum((log_compute - np.log(self.max_compute)) / np.log(10), 0.0) + REACH_OFFSET
+        beyond = np.maximum(log_compute - np.log(self.max_compute), np.log(self.min_compute) - log_compute)
+        reach = np.maximum(beyond / np.log(10), 0.0) + REACH_OFFSET
         quantile = normal_quantile(level)
         return quantile * n_sd * reach, quantile * loss_sd * reach

@@ -26,6 +26,7 @@ def trial(n_error, n_sd, loss_error=0.0, compute=1e20):
         hidden=1,
         law="extended",
         compute=compute,
+        factor=5.0,
         reach=0.7,
         n_error=n_error,
         n_sd=n_sd,

@@ -35,17 +35,19 @@ def test_a_parabola_is_recovered():
 
 
 @pytest.mark.parametrize(
-    ("log_n", "coefficients", "reason"),
+    ("log_n", "coefficients", "code", "reason"),
     [
-        (np.arange(5.0), (-1.0, 4.0, 0.0), "bends downwards"),
-        (np.arange(5.0), (1.0, 2.0, 0.0), "beyond the smallest"),
-        (np.arange(5.0), (1.0, -20.0, 0.0), "beyond the largest"),
-        (np.arange(3.0), (1.0, -2.0, 0.0), "only 3 sizes"),
-        (np.arange(5.0), (1.0, -4.0, 4.5), "scatter"),
+        (np.arange(5.0), (-1.0, 4.0, 0.0), "negative_curvature", "bends downwards"),
+        (np.arange(5.0), (1.0, 2.0, 0.0), "optimum_at_edge", "beyond the smallest"),
+        (np.arange(5.0), (1.0, -20.0, 0.0), "optimum_at_edge", "beyond the largest"),
+        (np.arange(3.0), (1.0, -2.0, 0.0), "few_sizes", "only 3 sizes"),
+        (np.arange(5.0), (1.0, -4.0, 4.5), "scattered_curve", "scatter"),
     ],
 )
-def test_a_parabola_that_cannot_be_believed_says_why(log_n, coefficients, reason):
-    assert reason in parabola_doubt(log_n, np.array(coefficients), 1.0)
+def test_a_parabola_without_a_usable_vertex_says_why(log_n, coefficients, code, reason):
+    doubt = parabola_doubt(log_n, np.array(coefficients), 1.0)
+    assert doubt.code == code
+    assert reason in doubt.reason
 
 
 def test_runs_of_one_size_are_averaged():

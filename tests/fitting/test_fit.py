@@ -6,6 +6,7 @@ from tables_of_runs import isoflop_table
 
 from flops_fit.errors import ConfigError, FitError
 from flops_fit.fitting import ChinchillaLaw, FitOptions, fit
+from flops_fit.quantities import format_count
 
 HOFFMANN = ChinchillaLaw(E=1.69, A=406.4, B=410.7, alpha=0.34, beta=0.28)
 BUDGETS = np.geomspace(1e18, 3e20, 6)
@@ -127,6 +128,17 @@ def test_backtests_of_a_law_asked_for_never_use_another():
     laws = fit(runs, options=FitOptions(num_bootstraps=20, law="approach2"))
     assert {row.law for row in laws.backtest} >= {"extended"}
     assert "default" not in {row.law for row in laws.backtest}
+
+
+def test_reprs_are_a_few_lines_that_begin_with_the_verdict(exact):
+    prediction = exact.predict(1e22)
+    for value in (exact, prediction):
+        text = repr(value)
+        assert text.startswith(value.trust.headline)
+        assert text.count("\n") <= 6
+        assert len(text) < 1000
+    assert f"law={exact.recommended}" in repr(exact)
+    assert f"N = {format_count(prediction.num_params)} [" in str(prediction)
 
 
 def test_a_law_can_be_asked_for():

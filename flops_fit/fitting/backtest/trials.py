@@ -54,8 +54,10 @@ class Trial:
     law: str
     compute: float
     """FLOPs of the hidden budget or run."""
+    factor: float
+    """C over the largest budget that its fit saw."""
     reach: float
-    """log10 of C over the largest budget that it saw."""
+    """log10 of that."""
     n_error: float | None
     """ln predicted minus ln observed N_opt; None where no minimum was observed."""
     n_sd: float
@@ -135,6 +137,7 @@ def _loss_trials(hidden: int, methods: Methods, log_runs: LogRuns, top: int, lev
                 hidden=hidden,
                 law=name,
                 compute=float(np.exp(log_c[i])),
+                factor=float(np.exp(log_c[i]) / methods.log_runs.budgets[-1]),
                 reach=float(log_c[i] - methods.log_runs.log_c_top) / float(np.log(10)),
                 n_error=None,
                 n_sd=0.0,
@@ -164,6 +167,7 @@ def _optimum_trials(
                 hidden=hidden,
                 law=name,
                 compute=t.compute,
+                factor=float(t.compute / methods.log_runs.budgets[-1]),
                 reach=float((log_c[i] - methods.log_runs.log_c_top) / np.log(10)),
                 n_error=float(n.value[i] - t.log_n),
                 n_sd=float(np.hypot(n_sd[i], t.log_n_sd)),

@@ -4,12 +4,15 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from flops_fit.fitting.methods.isoflop_curve import MIN_SIZES
 from flops_fit.fitting.methods.registry import Methods
+from flops_fit.fitting.methods.result import CurveCode
 from flops_fit.records import Finding
 
 ENOUGH_BUDGETS = 5
 """Three budgets gave the same N_opt and R^2 = 0 (research/requirements.md, F2)."""
 MIN_BUDGETS = 3
+REFUSALS: tuple[CurveCode, ...] = ("optimum_at_edge", "negative_curvature", "few_sizes", "scattered_curve")
 FLAT = 3.0
 """Ratio of the ends of a minimum's interval above which the valley is called flat."""
 
@@ -40,13 +43,8 @@ def diagnose_curves(methods: Methods) -> Iterator[Finding]:
             ),
             advice="Add budgets, or sizes around the minima that were refused.",
         )
-    for code, word in (
-        ("optimum_at_edge", "beyond"),
-        ("negative_curvature", "bends"),
-        ("few_sizes", "only"),
-        ("scattered_curve", "scatter"),
-    ):
-        yield from _refused(methods, code, word)
+    for code in REFUSALS:
+        yield from _refused(methods, code)
     flat = [c.compute_budget for c in methods.curves if c.n_opt is not None and c.n_opt.high / c.n_opt.low > FLAT]
     if flat:
         yield Finding(
@@ -60,18 +58,19 @@ def diagnose_curves(methods: Methods) -> Iterator[Finding]:
         )
 
 
-def _refused(methods: Methods, code: str, word: str) -> Iterator[Finding]:
-    curves = [c for c in methods.curves if c.reason is not None and word in c.reason]
+def _refused(methods: Methods, code: CurveCode) -> Iterator[Finding]:
+    curves = [c for c in methods.curves if c.code == code]
     if not curves:
         return
-    level = "warning"
-    if code == "few_sizes" and len(curves) < len(methods.curves) / 2:
-        level = "info"
+    budgets: dict[str, list[float]] = {}
+    for curve in curves:
+        reason = f"fewer than {MIN_SIZES} sizes" if code == "few_sizes" else str(curve.reason)
+        budgets.setdefault(reason, []).append(curve.compute_budget)
     yield Finding(
-        level="warning" if level == "warning" else "info",
+        level="info" if code == "few_sizes" and len(curves) < len(methods.curves) / 2 else "warning",
         code=code,
-        message=f"At {_list([c.compute_budget for c in curves])} FLOPs: {curves[0].reason}.",
-        advice="No minimum is taken from these budgets. Add sizes there, on the side of the minimum.",
+        message=" ".join(f"At {_list(where)} FLOPs: {reason}." for reason, where in budgets.items()),
+        advice="These budgets have no usable minimum. Add sizes there, on the side of the minimum.",
     )
 
 

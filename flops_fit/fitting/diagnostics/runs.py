@@ -42,13 +42,14 @@ def diagnose_runs(runs: RunTable, log_runs: LogRuns) -> Iterator[Finding]:
 
 
 def _constant_columns(log_runs: LogRuns) -> Iterator[Finding]:
+    advice = "Train several sizes at several budgets: a law needs both N and D to vary."
     for name, column in (("N", log_runs.log_n), ("D", log_runs.log_d)):
         if np.ptp(column) < SAME:
             yield Finding(
                 level="error",
-                code=f"constant_{name.lower()}",
+                code="constant_n" if name == "N" else "constant_d",
                 message=f"{name} is the same in all {len(log_runs)} runs, so its effect on the loss is unknown.",
-                advice="Train several sizes at several budgets: a law needs both N and D to vary.",
+                advice=advice,
             )
 
 
@@ -158,11 +159,11 @@ def _flops(runs: RunTable, log_runs: LogRuns) -> Iterator[Finding]:
 def _excluded(runs: RunTable) -> Iterator[Finding]:
     reasons = Counter((e.code, e.reason) for e in runs.excluded)
     for (excluded_as, reason), count in reasons.items():
-        code = "outliers" if excluded_as == "outlier" else "runs_excluded"
+        outlier = excluded_as == "outlier"
         first = ", ".join(e.source for e in runs.excluded if e.reason == reason)[:120]
         yield Finding(
-            level="warning" if code == "outliers" else "info",
-            code=code,
+            level="warning" if outlier else "info",
+            code="outliers" if outlier else "runs_excluded",
             message=f"{count} runs are left out ({first}): {reason}.",
             advice="Look at these runs; the fit without exclusions is kept beside (laws_without_exclusions).",
         )

@@ -14,12 +14,14 @@ from flops_fit.fitting.inputs.log_runs import LogRuns
 from flops_fit.fitting.methods.isoflop_curve import (
     MIN_SIZES,
     CurveCells,
+    Doubt,
     Minima,
     Minimum,
     akima_minimum,
     curve_cells,
     fit_parabola,
     parabola_doubt,
+    too_few_sizes,
     window_of,
 )
 from flops_fit.fitting.methods.method import MIN_BUDGETS, FitInputs
@@ -97,11 +99,11 @@ def _draw_curves(log_runs: LogRuns, options: FitOptions, rng: np.random.Generato
 
 def _parabola_minimum(
     cells: CurveCells, window: FloatArray, noise: FloatArray
-) -> tuple[FloatArray | None, Minimum | None, str | None]:
+) -> tuple[FloatArray | None, Minimum | None, Doubt | None]:
     inside = window > 0
     x = cells.log_n[inside]
     if len(x) < 3:
-        return None, None, f"only {len(x)} sizes; a parabola needs {MIN_SIZES} to be checked"
+        return None, None, too_few_sizes(len(x))
     level = cells.log_loss[inside]
     coefficients = fit_parabola(x, np.exp(level))
     doubt = parabola_doubt(x, coefficients, float(np.exp(level.min())))
@@ -156,7 +158,7 @@ def _describe(
     log_runs: LogRuns,
     cells: CurveCells,
     window: FloatArray,
-    found: tuple[FloatArray | None, Minimum | None, str | None],
+    found: tuple[FloatArray | None, Minimum | None, Doubt | None],
     level: float,
 ) -> IsoflopCurve:
     coefficients, minimum, doubt = found
@@ -177,7 +179,8 @@ def _describe(
         n_opt=n_opt,
         d_opt=d_opt,
         loss_opt=loss_opt,
-        reason=doubt,
+        code=None if doubt is None else doubt.code,
+        reason=None if doubt is None else doubt.reason,
     )
 
 

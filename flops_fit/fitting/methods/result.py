@@ -10,6 +10,8 @@ from flops_fit.records import FloatArray, Interval
 KNOWN_NOTHING = 1.0
 """Width of the interval of a in N_opt ~ C^a. Without any run, a lies between 0 and 1."""
 
+CurveCode = Literal["few_sizes", "negative_curvature", "optimum_at_edge", "scattered_curve"]
+"""Why the minimum of an IsoFLOP curve is not used; also the code of the finding about it."""
 Outcome = Literal["converged", "at_bound", "not_converged", "refused"]
 
 
@@ -26,10 +28,12 @@ class IsoflopCurve:
     coefficients: tuple[float, float, float] | None
     """(c2, c1, c0) of loss = c2 x^2 + c1 x + c0 with x = ln N; None where no parabola was possible."""
     n_opt: Interval | None
-    """None where the minimum cannot be believed; ``reason`` then says why."""
+    """None where the curve has no usable minimum; ``code`` and ``reason`` then say why."""
     d_opt: Interval | None
     loss_opt: Interval | None
+    code: CurveCode | None = None
     reason: str | None = None
+    """The code in a sentence, for people."""
 
 
 @dataclass(frozen=True, kw_only=True)
