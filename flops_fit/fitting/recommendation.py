@@ -1,32 +1,33 @@
-"""Which law to use, and how much wider than its own interval must the answer be?
+"""The recommendation: which law to use, and how much wider than its own interval the answer must be.
 
-The default is the extended law on the runs that one smooth law can hold, with runs near the optimum weighted by
-C^0.25 where far runs disagree (`extended/law.py`). Backtests decided it, with one budget hidden, on 11 published
-sweeps (Porian et al.'s seven RefinedWeb experiments, Chinchilla, three of Gemstones), |ln N_opt| error median and
-worst, and how often the law's own 90 % interval held the observed N_opt (the loss: .64, .91 once widened):
+The default is the extended law on the runs that one smooth law can fit, with runs near the optimum weighted by
+C^0.25 where far runs disagree (`methods/extended/law.py`). Backtests decided it. With one budget held out, on 11
+published sweeps (Porian et al.'s seven RefinedWeb experiments, Chinchilla, three of Gemstones), |ln N_opt| error,
+median and worst, and how often the law's own 90% interval covered the observed N_opt (the loss: .64, .91 once
+widened):
 
     extended   .062   .24   1.00        approach1  .134   .28   1.00 (8 sweeps)
     windowed   .104   .41    .91        approach2  .140   .36    .73
     akima      .094   .54    .73        approach3  .549   .95    .36
     D/N = 20   .388   .59               slope 1/2  .399  1.23
 
-With 2 and 3 budgets hidden it errs .10 and .20 (median), and one case misses by .9: Gemstones `cool_end`, whose
-remaining runs all lie on one side of their optimum. Tried and left out:
+With 2 and 3 budgets held out its median errors are .10 and .20, and one case misses by .9: Gemstones `cool_end`,
+whose remaining runs all lie on one side of their optimum. Tried and rejected:
 
-* a slope prior alpha = beta of sd .15: .21 instead of .14 with one budget hidden (runs within 10 %, unweighted);
-* weights C^0 and C^0.5: .048 and .051 on N_opt, but .0106 and .0056 on the loss; C^0.5 pulls long
-  extrapolations towards the top budgets' trend, so a quarter stands between them;
+* a slope prior alpha = beta of sd .15: .21 instead of .14 with one budget held out (runs within 10%, unweighted);
+* weights C^0 and C^0.5: .048 and .051 on N_opt, but .0106 and .0056 on the loss; C^0.5 pulls long extrapolations
+  towards the top budgets' trend, so a quarter is a compromise;
 * taking whichever law did best on the sweep's own backtests: no gain on the published sweeps, and coverage of
-  N_opt fell from .97 to .72 in the simulated "curved" world at noise .002, since a lucky law comes with a
-  narrow interval. The backtests therefore widen the answer and do not choose it, but where the default says that it
-  cannot tell the exponent (an interval of a wider than 1): an optimum of one parameter helps nobody.
+  N_opt fell from .97 to .72 in the simulated "curved" world at noise .002, since a law that was lucky has a narrow
+  interval. Backtests therefore widen the answer and do not choose it, except where the default's exponent is
+  essentially unconstrained (an interval of a wider than 1): an optimum of one parameter helps nobody.
 
-In the simulated worlds of `simulation.py` (4 worlds x 3 noises, targets 10, 100, 1000 times the largest budget,
-200 sweeps each) the default's 90 % interval holds N_opt in 86 to 100 % of sweeps, but for short runs at noise .005
-(.81, .84, .89; on 200 other sweeps .89, .90, .91), and the loss in 85 to 99 %. In the exact world it is 1.6 to 3.5
-times as wide as Approach 3's Laplace interval, which is wide enough in that world alone. One prior of fixed width
-(`extended/prior.py` weighs several) was up to 6.3 times as wide there and held .82 for short runs at noise .002.
-Numbers: tests/benchmarks/fitting.py.
+In the simulated worlds of `tests/fitting/worlds.py` (4 worlds x 3 noises, targets 10, 100, 1000 times the largest
+budget, 200 sweeps each) the default's 90% interval covers N_opt in 86 to 100% of sweeps, except for short runs at
+noise .005 (.81, .84, .89; on 200 other sweeps .89, .90, .91), and the loss in 85 to 99%. In the exact world it is 1.6
+to 3.5 times as wide as Approach 3's Laplace interval, which is wide enough in that world alone. One prior of fixed
+width (`methods/extended/prior.py` weights several) was up to 6.3 times as wide there and covered .82 for short runs
+at noise .002. Numbers: tests/benchmarks/fitting.py.
 """
 
 from collections.abc import Iterable, Mapping

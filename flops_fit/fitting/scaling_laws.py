@@ -116,16 +116,6 @@ class ScalingLaws:
         )
         return replace(prediction, trust=trust)
 
-    def predictions(self, compute: float, *, level: float | None = None) -> dict[str, Prediction]:
-        """What every method that gives numbers says at ``compute`` FLOPs, by name."""
-        return {name: self.predict(compute, law=name, level=level) for name in self.methods}
-
-    def residuals(self, *, law: str | None = None) -> FloatArray | None:
-        """Log loss of each run minus the law's, shape (n_runs,); None where the law has no L(N, D)."""
-        log_n, log_d = np.log(self.runs.num_params), np.log(self.runs.num_tokens)
-        spread = self.methods[self._law_name(law)].log_loss_at(log_n, log_d, self.options.level)
-        return None if spread is None else np.log(self.runs.loss) - spread.value
-
     def n_opt_band(
         self, compute: FloatArray, *, law: str | None = None, level: float | None = None
     ) -> tuple[FloatArray, FloatArray, FloatArray]:

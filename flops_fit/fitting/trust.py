@@ -50,7 +50,8 @@ def judge(
         parts = [finding.message for finding in doubts]
         if warnings:
             kind = "other warning" if doubts else "warning"
-            parts.append(f"{count_of(len(warnings), kind)}, listed below.")
+            codes = ", ".join(dict.fromkeys(finding.code for finding in warnings))
+            parts.append(f"{count_of(len(warnings), kind)} ({codes}).")
         return Trust(level="care", headline=f"Use with care: {' '.join(parts)}", reasons=(*doubts, *warnings))
     return Trust(
         level="ok",

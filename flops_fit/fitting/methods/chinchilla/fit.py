@@ -93,13 +93,6 @@ def fit_parametric(
     return ParametricFits(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
-def refine_parametric(
-    problem: ParametricProblem, weights: FloatArray, theta: FloatArray, tolerance: float
-) -> ParametricFits:
-    """Newton's method from given starts; ``weights`` (S, n) and ``theta`` (S, 5) row by row."""
-    return _newton(problem, weights, theta, tolerance, MAX_ITERATIONS)[0]
-
-
 def bounds_of(problem: ParametricProblem) -> tuple[FloatArray, FloatArray]:
     """Lower and upper bounds of theta, each of shape (5,)."""
     low, high = float(problem.log_loss.min()), float(problem.log_loss.max())
@@ -108,17 +101,6 @@ def bounds_of(problem: ParametricProblem) -> tuple[FloatArray, FloatArray]:
         np.array([floor, floor, floor, EXPONENT_BOUNDS[0], EXPONENT_BOUNDS[0]]),
         np.array([low, high + 3.0, high + 3.0, EXPONENT_BOUNDS[1], EXPONENT_BOUNDS[1]]),
     )
-
-
-def parametric_objective(problem: ParametricProblem, weights: FloatArray, theta: FloatArray) -> FloatArray:
-    """The objective at theta (S, 5) under weights (S, n), shape (S,)."""
-    _, _, _, log_model = _softmax(problem, theta)
-    return _loss_terms(problem, weights, log_model)[0]
-
-
-def parametric_gradient(problem: ParametricProblem, weights: FloatArray, theta: FloatArray) -> FloatArray:
-    """Its exact gradient, shape (S, 5)."""
-    return _evaluate(problem, weights, theta).gradient
 
 
 def parametric_information(problem: ParametricProblem, weights: FloatArray, theta: FloatArray) -> FloatArray:

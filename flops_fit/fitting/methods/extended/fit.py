@@ -53,8 +53,6 @@ class ExtendedFits:
     centre_n: FloatArray
     """What ln N was centred on, shape (R,)."""
     centre_d: FloatArray
-    robust_weights: FloatArray
-    """Huber weight of each run, 1 inside 1.5 robust sd, shape (R, n)."""
     converged: FloatArray
     """1.0 where the last step was small, shape (R,)."""
     log_evidence: FloatArray
@@ -113,7 +111,6 @@ def fit_extended(
         dof=dof,
         centre_n=centre_n,
         centre_d=centre_d,
-        robust_weights=robust,
         converged=(step < 1e-3).astype(np.float64),
         log_evidence=log_evidence(misfit, total, sigma, parameters - mean, information, prior),
     )
