@@ -1,4 +1,4 @@
-"""One call that turns a table of runs into laws, their test, and what to doubt."""
+"""The fit: one call from a table of runs to laws, their backtests, and findings."""
 
 from collections import Counter
 from dataclasses import replace
@@ -80,7 +80,7 @@ def _too_few(used: RunTable, runs: RunTable) -> FitError:
     left_out = "; ".join(f"{count}: {reason}" for reason, count in reasons.most_common(3))
     return FitError(
         f"got {len(used)} usable of {len(runs)} finished runs, expected at least {MIN_RUNS}, at three budgets or more"
-        f"{f' (left out: {left_out})' if left_out else ''}. Train more runs, or mend those."
+        f"{f' (left out: {left_out})' if left_out else ''}. Train more runs, or fix those."
     )
 
 
@@ -92,7 +92,7 @@ def _without_outliers(selection: Selection, options: FitOptions) -> Selection:
     keep = ~find_outliers(log_runs, options)
     reason = (
         f"its loss is more than {options.outlier_threshold:g} robust standard deviations off the law, and its "
-        "neighbours are not"
+        "neighbours' are not"
     )
     return replace(selection, runs=runs.take(keep, code="outlier", reason=reason))
 

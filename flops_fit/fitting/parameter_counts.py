@@ -1,4 +1,4 @@
-"""How much does the answer depend on what is counted as a parameter?
+"""Parameter counts: how the answer depends on what is counted as a parameter.
 
 The same runs, three counts: all parameters; without embeddings, on the FLOPs as recorded; and Kaplan's, without
 embeddings and with C = 6 N D of that N. Porian et al. 2024 (arXiv:2406.19146) trace most of the gap between
@@ -20,7 +20,7 @@ RESAMPLES = 100
 
 @dataclass(frozen=True, kw_only=True)
 class ParameterCount:
-    """The windowed joint law under one way of counting."""
+    """The windowed parametric law under one way of counting."""
 
     name: str
     """"total", "non_embedding" or "kaplan"."""

@@ -1,4 +1,4 @@
-"""How do a size and a loss with their spreads become a prediction, with its own doubts?"""
+"""Predictions made from a size and a loss with their spreads, with findings of their own."""
 
 import numpy as np
 
@@ -9,11 +9,11 @@ from flops_fit.quantities import format_flops
 from flops_fit.records import Finding
 
 FAR = 10.0
-"""Beyond this many times the tested factor an extrapolation is a warning, not a remark."""
+"""Beyond this many times the tested factor an extrapolation is a warning, not an info."""
 RANGE_CODES = ("below_sweep", "extrapolation")
 """Findings about a target outside what was fitted and tested; they lead the verdict."""
 MEASURED_COVERAGE = (
-    "at 90 % it held N_opt in 81 to 100 % and the loss in 85 to 99 % of simulated sweeps in four worlds "
+    "at 90% it covered N_opt in 81 to 100% and the loss in 85 to 99% of simulated sweeps in four worlds "
     "(tests/benchmarks/fitting.py)"
 )
 USELESS = 100.0
@@ -48,8 +48,8 @@ def make_prediction(
         loss: ln loss there, of shape (1,).
         flops: FLOPs per token.
         baseline_log_n: ln N of the rule D/N = 20.
-        baseline_log_loss: What the law expects there, if it can say.
-        num_trials: Backtests that the form part rests on.
+        baseline_log_loss: What the law expects there; None where it has no L(N, D).
+        num_trials: Backtests behind the model-form part.
     """
     log_c = float(np.log(compute))
 
@@ -81,9 +81,9 @@ def make_prediction(
 
 
 def _basis(law: str, level: float, num_trials: int) -> str:
-    form = f"{num_trials} backtests on these runs" if num_trials else "a stated floor, for want of backtests"
+    form = f"{num_trials} backtests on these runs" if num_trials else "a stated floor, as there are no backtests"
     measured = MEASURED_COVERAGE if law == "extended" else "the coverage of this law alone was not measured"
-    return f"nominal {level:.0%}; noise, the law's own form and {form}; {measured}"
+    return f"nominal {level:.0%}; statistical error, the law's own model-form error and {form}; {measured}"
 
 
 def _about_range(compute: float, smallest: float, largest: float, tested: float) -> tuple[Finding, ...]:
@@ -147,7 +147,7 @@ def _about_width(size: Spread) -> tuple[Finding, ...]:
         Finding(
             level="error",
             code="no_useful_interval",
-            message=f"The interval of N_opt spans a factor of {factor:.2g}: these runs do not say what is best there.",
+            message=f"The interval of N_opt spans {_times(factor)}: these runs do not determine the optimum there.",
             advice="Add budgets nearer to the target, and sizes on both sides of each minimum.",
         ),
     )

@@ -1,4 +1,4 @@
-"""What does a fit say about a budget, and how sure is it?"""
+"""Predictions: the optimum at one budget, with intervals and a baseline."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,15 +11,15 @@ from flops_fit.schema import to_plain
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """A predicted number and where its uncertainty comes from."""
+    """A predicted number with its statistical and model-form uncertainty."""
 
     value: float
     interval: tuple[float, float]
     """(low, high) at the prediction's level, statistical and form parts together."""
     statistical_interval: tuple[float, float]
-    """What noise in the runs alone would give, were the law exactly right."""
+    """Statistical part: the interval if the law were exactly right."""
     form_interval: tuple[float, float]
-    """What the law's form alone would give, were there no noise."""
+    """Model-form part: the interval if there were no noise."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +40,7 @@ class Prediction:
     compute: float
     """C, training FLOPs."""
     law: str
-    """Name of the method that gave it ("approach3", "extended", ...)."""
+    """Name of the method ("approach3", "extended", ...)."""
     level: float
     """Nominal coverage of each interval, such as 0.9."""
     extrapolation_factor: float
@@ -51,7 +51,7 @@ class Prediction:
     loss_estimate: Estimate
     baseline: Baseline
     interval_basis: str
-    """What the intervals rest on and how their coverage was measured; for people."""
+    """What the intervals include and how their coverage was measured; for people."""
     findings: tuple[Finding, ...] = ()
     """What to know about this prediction in particular."""
     trust: Trust | None = None

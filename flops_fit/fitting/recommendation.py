@@ -37,14 +37,14 @@ import numpy as np
 
 from flops_fit.fitting.backtest.form_error import MIN_TRIALS, REACH_OFFSET, form_uncertainty
 from flops_fit.fitting.backtest.trials import Trial
-from flops_fit.fitting.methods.registry import method_title, preferred_methods
+from flops_fit.fitting.methods.registry import method_phrase, preferred_methods
 from flops_fit.fitting.methods.result import LawFit
 from flops_fit.fitting.options import FitOptions
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recommendation:
-    """The recommended law and its form uncertainty beyond what the law itself states."""
+    """The recommended law and its model-form uncertainty beyond what the law itself states."""
 
     law: str | None
     reason: str
@@ -53,7 +53,7 @@ class Recommendation:
     loss_form_sd: float
     """The same for ln loss."""
     num_trials: int
-    """Backtests it rests on; 0 means the stated floor."""
+    """Backtests behind that uncertainty; 0 means the stated floor."""
 
 
 def default_law(available: Iterable[str]) -> str | None:
@@ -66,7 +66,7 @@ def recommend(trials: tuple[Trial, ...], laws: Mapping[str, LawFit], options: Fi
 
     Args:
         trials: Of every method.
-        laws: Those that give numbers on all runs.
+        laws: Those that were fitted to all runs, widened by their backtests.
         options: A forced law, which no other replaces where it was not fitted, and the floors.
     """
     first = default_law(laws) if options.law is None else None
@@ -75,7 +75,7 @@ def recommend(trials: tuple[Trial, ...], laws: Mapping[str, LawFit], options: Fi
     elif first is not None:
         law, reason = _by_evidence(trials, laws, first)
     else:
-        missing = "no method" if options.law is None else method_title(options.law)
+        missing = "no method" if options.law is None else method_phrase(options.law)
         return Recommendation(
             law=None, reason=f"{missing} could be fitted", n_form_sd=0.0, loss_form_sd=0.0, num_trials=0
         )
@@ -85,21 +85,34 @@ def recommend(trials: tuple[Trial, ...], laws: Mapping[str, LawFit], options: Fi
 
 
 def _by_evidence(trials: tuple[Trial, ...], laws: Mapping[str, LawFit], first: str) -> tuple[str, str]:
-    """The default, and how it and the best of the others did; another only where the default knows no exponent."""
+    """The default with its backtest score; another law only where the default's exponent is unconstrained."""
     score = {}
     for name in preferred_methods():
         own = [(t.n_error, t.reach) for t in trials if t.law == name and t.n_error is not None]
         if name in laws and len(own) >= MIN_TRIALS:
             score[name] = float(np.sqrt(np.mean([(error / (reach + REACH_OFFSET)) ** 2 for error, reach in own])))
-    able = [n for n in preferred_methods() if n in laws and laws[n].knows_exponent and laws[n].outcome == "converged"]
-    if able and not laws[first].knows_exponent:
-        best = min(able, key=lambda name: score.get(name, np.inf))
-        missed = (
-            f", and it missed ln N_opt of the hidden budgets by {score[best]:.2f} per decade" if best in score else ""
+    constrained = [
+        n for n in preferred_methods() if n in laws and laws[n].knows_exponent and laws[n].outcome == "converged"
+    ]
+    if constrained and not laws[first].knows_exponent:
+        best = min(constrained, key=lambda name: score.get(name, np.inf))
+        tested = f"; on held-out budgets its {_rms_error(score[best])}" if best in score else ""
+        return best, (
+            f"these runs do not constrain the exponent of {method_phrase(first)}; predictions come from another "
+            f"method that does constrain it, {method_phrase(best)}{tested}"
         )
-        return best, f"{first} cannot tell the exponent from these runs; {best} can{missed}"
     if first not in score:
-        return first, f"too few hidden budgets to compare methods; {first} is the first that gives a number"
+        return (
+            first,
+            f"too few held-out budgets to compare methods; {method_phrase(first)} is the preferred one",
+        )
     best = min(score, key=lambda name: score[name])
-    said = f"on the hidden budgets {first} missed ln N_opt by {score[first]:.2f} per decade of extrapolation"
-    return first, said if best == first else f"{said} ({best}, the best method here, by {score[best]:.2f})"
+    tested = f"on held-out budgets {method_phrase(first)}'s {_rms_error(score[first])}"
+    return (
+        first,
+        tested if best == first else f"{tested} ({score[best]:.2f} for {method_phrase(best)}, the best method)",
+    )
+
+
+def _rms_error(score: float) -> str:
+    return f"RMS error in ln N_opt was {score:.2f} per decade of extrapolation"

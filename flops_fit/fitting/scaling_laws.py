@@ -1,4 +1,4 @@
-"""What came out of a fit: every method's law, the one to use and why, and what to doubt."""
+"""The result of a fit: every method's law, the recommended one and why, and the findings."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -30,13 +30,13 @@ LOSS_REACH = float(np.log(1000.0))
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ScalingLaws:
-    """All that one call of `fit` found."""
+    """Everything that one call of `fit` found."""
 
     runs: RunTable
     """The runs that entered."""
     runs_excluded: tuple[ExcludedRun, ...]
     recommended: str | None
-    """Name of the law to use; None when no law can be trusted at all."""
+    """Name of the law to use; None where no law was fitted."""
     reason: str
     """Why that one."""
     laws: Mapping[str, LawFit]
@@ -45,7 +45,7 @@ class ScalingLaws:
     backtest: tuple[BacktestRow, ...]
     options: FitOptions
     flops: FlopsFunction
-    """FLOPs per token as a function of N, read off the runs."""
+    """FLOPs per token as a function of N, measured on the runs."""
     recommendation: Recommendation = field(repr=False)
     methods: Mapping[str, FittedMethod] = field(repr=False)
     reasons_not_fitted: Mapping[str, str] = field(repr=False)
@@ -128,7 +128,7 @@ class ScalingLaws:
     ) -> tuple[FloatArray, FloatArray, FloatArray]:
         """D_opt, its lower and its upper end at each C of shape (m,)."""
         n, _ = self._spreads(self._law_name(law), np.log(compute), self._level(level))
-        log_d = [self.flops.log_tokens(np.log(compute), at) for at in (n.value, n.high, n.low)]
+        log_d = [self.flops.log_tokens(np.log(compute), log_n) for log_n in (n.value, n.high, n.low)]
         return np.exp(log_d[0]), np.exp(log_d[1]), np.exp(log_d[2])
 
     def loss_band(

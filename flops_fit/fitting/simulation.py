@@ -14,7 +14,7 @@ LOSS_RANGE = (1.5, 15.0)
 
 
 class Law(Protocol):
-    """Anything that says what loss a run of N parameters on D tokens has."""
+    """Anything with an expected loss of N parameters trained on D tokens."""
 
     def loss(self, num_params: FloatArray | float, num_tokens: FloatArray | float) -> FloatArray:
         """Expected loss, nats."""

@@ -53,13 +53,13 @@ def test_hidden_budgets_do_not_enter_what_predicts_them():
     top = table.compute_budget == BUDGETS[-1]
     moved = replace(table, loss=np.where(top, table.loss * 1.01, table.loss))
 
-    def said(runs):
+    def predicted(runs):
         laws = fit(runs, options=replace(FAST, exclude_outliers=False))
         curve = laws.isoflop_curves[-1]
         row = next(r for r in laws.backtest if r.hidden == 1 and r.law == "approach3")
         return row.log_n_opt_error + np.log(curve.n_opt.value), row.log_loss_error + np.log(curve.loss_opt.value)
 
-    assert said(table) == pytest.approx(said(moved), abs=1e-9)
+    assert predicted(table) == pytest.approx(predicted(moved), abs=1e-9)
 
 
 def test_each_depth_has_every_method_the_default_and_both_baselines():
@@ -71,7 +71,7 @@ def test_each_depth_has_every_method_the_default_and_both_baselines():
         assert budgets == {c.compute_budget for c in laws.isoflop_curves[-hidden:]}
 
 
-def test_roll_outs_can_be_turned_off():
+def test_backtests_can_be_turned_off():
     laws = fit(isoflop_table(HOFFMANN, BUDGETS, 7), options=replace(FAST, max_hidden_budgets=0))
     assert laws.backtest == ()
 

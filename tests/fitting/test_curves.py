@@ -91,7 +91,7 @@ def test_the_envelope_is_recovered_from_exact_minima():
     assert np.exp(found) == pytest.approx(1.7 + 1e3 * np.exp(-0.16 * ahead), rel=0.01)
 
 
-def test_a_curve_bears_its_planned_budget_to_the_last_digit():
+def test_a_curve_has_its_planned_budget_to_the_last_digit():
     budgets = [1.6e10, 3e10, 7.1e10, 1.1e11]
     laws = fit(isoflop_table(HOFFMANN, budgets, 7, noise=0.001), options=FitOptions(num_bootstraps=20))
     assert [c.compute_budget for c in laws.isoflop_curves] == budgets

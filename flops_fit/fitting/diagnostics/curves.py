@@ -1,4 +1,4 @@
-"""Which IsoFLOP curves have a minimum that can be believed, and are there enough of them?"""
+"""Findings about the IsoFLOP curves: refused minima, flat valleys, and too few budgets."""
 
 from collections.abc import Iterator
 
@@ -18,16 +18,16 @@ FLAT = 3.0
 
 
 def diagnose_curves(methods: Methods) -> Iterator[Finding]:
-    """Yields findings about refused minima, flat valleys and too few budgets."""
+    """Yields findings about curves without a usable minimum."""
     if methods.log_runs.is_scattered:
         yield Finding(
             level="warning",
             code="no_isoflop_curves",
             message=(
-                f"The {len(methods.log_runs)} runs stand on {methods.log_runs.num_budgets} different budgets, so there "
+                f"The {len(methods.log_runs)} runs have {methods.log_runs.num_budgets} different budgets, so there "
                 "are no IsoFLOP curves and no minimum was observed."
             ),
-            advice="The joint laws stand alone; what they say of N_opt cannot be tested on these runs.",
+            advice="Only parametric laws were fitted; their N_opt cannot be tested on these runs.",
         )
         if methods.log_runs.num_budgets >= MIN_BUDGETS:
             return
@@ -38,7 +38,7 @@ def diagnose_curves(methods: Methods) -> Iterator[Finding]:
             level="error" if too_few else "warning",
             code="few_budgets",
             message=(
-                f"{usable} of {len(methods.curves)} budgets have a believable minimum; an exponent needs "
+                f"{usable} of {len(methods.curves)} budgets have a usable minimum; an exponent needs "
                 f"{ENOUGH_BUDGETS}{', and none is taken from fewer than three budgets' if too_few else ''}."
             ),
             advice="Add budgets, or sizes around the minima that were refused.",
@@ -51,8 +51,8 @@ def diagnose_curves(methods: Methods) -> Iterator[Finding]:
             level="warning",
             code="flat_valley",
             message=(
-                f"At {_list(flat)} FLOPs the curve is so flat against its noise that N_opt is known to a factor of "
-                f"{FLAT:g} at best."
+                f"At {_list(flat)} FLOPs the curve is so flat against its noise that the interval of N_opt spans more "
+                f"than {FLAT:g}x."
             ),
             advice="Spread the sizes wider, or add seeds; the loss there hardly depends on N.",
         )

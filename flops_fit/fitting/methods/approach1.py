@@ -1,9 +1,9 @@
-"""Which sizes lie on the lower envelope of all runs? Approach 1 of Hoffmann et al. 2022 (section 3.1).
+"""Approach 1: the sizes on the lower envelope of all runs (Hoffmann et al. 2022, section 3.1).
 
 The lower convex hull of ln loss against ln C, as in Gemstones (arXiv:2502.06857), which one lucky run moves less
-than the running minimum. Only finished runs enter: a run whose schedule was set for more tokens is left out when
-the table says so (`selection.py`). Nothing is interpolated between sizes, so N_opt is quantised to the grid: it
-is there to compare with, and the backtests show what it is worth.
+than the running minimum. Only finished runs enter: a run whose schedule was set for more tokens is left out where
+the table states it (`inputs/exclusions.py`). Nothing is interpolated between sizes, so N_opt is quantised to the
+grid; the method serves for comparison, and backtests show how well it does.
 """
 
 import numpy as np
@@ -20,7 +20,7 @@ MAX_REPLICATES = 40
 # Runs this far above the hull in log loss are on the hull of no resample.
 REACHABLE = 0.1
 MAX_GAP = 0.02
-# A resample's hull is of the runs it drew: 63 % of them, be the weights multiplicities or exponential.
+# A resample's hull is of the runs it drew: 63% of them, whether the weights are multiplicities or exponential.
 SMALL_WEIGHT = 0.46
 
 
@@ -31,7 +31,7 @@ def fit_approach1(inputs: FitInputs) -> LineMethod | LawFit:
     if len(corners) < MIN_CORNERS or len(np.unique(np.round(log_runs.log_n[corners], 6))) < 3:
         return refused_law(
             "approach1",
-            f"the lower hull has {len(corners)} corners; {MIN_CORNERS} of three sizes are the least.",
+            f"the lower hull has {len(corners)} corners; at least {MIN_CORNERS} of three sizes are needed.",
             len(log_runs),
         )
     gap = _frontier_gap(log_runs, corners)
@@ -39,7 +39,7 @@ def fit_approach1(inputs: FitInputs) -> LineMethod | LawFit:
         return refused_law(
             "approach1",
             f"the best loss falls faster and faster, so the hull passes {np.expm1(gap):.1%} below some budget's best "
-            "run: its corners are not the optima.",
+            "run: its corners are not optima.",
             len(log_runs),
         )
     grid = np.linspace(log_runs.log_c[corners[0]], log_runs.log_c[corners[-1]], 8)

@@ -1,7 +1,7 @@
-"""What do the minima of the IsoFLOP curves say together? Approach 2, with a parabola or Akima's spline.
+"""Approach 2: a line through the minima of the IsoFLOP curves, by parabola or by Akima's spline.
 
-ln N_opt is a line in ln C, and the loss at the minima an envelope E + k C^-g. A budget whose minimum cannot
-be believed is left out and listed; fewer than three believable budgets give no line, and fewer than five a
+ln N_opt is a line in ln C, and the loss at the minima an envelope E + k C^-g. A budget without a usable
+minimum is left out and listed; fewer than three usable budgets are refused, and fewer than five are a
 finding (research/requirements.md, F2).
 """
 
@@ -33,7 +33,7 @@ from flops_fit.fitting.uncertainty.spread import interval_of
 from flops_fit.records import FloatArray
 
 MIN_DOF = 3.0
-# No replicate moves a loss by more than this factor of e: beyond it a curve is no curve.
+# No replicate moves a loss by more than this factor of e: beyond it there is no curve.
 MAX_NOISE = 0.5
 
 
@@ -113,7 +113,7 @@ def _parabola_minimum(
     c2, c1, c0 = fit_parabola(x, drawn.T)
     good = c2 > 0
     vertex = np.where(good, -c1 / np.where(good, 2 * c2, 1.0), np.nan)
-    # A replicate without a minimum inside the window says "at the edge or beyond": it stays, at the edge.
+    # A replicate without a minimum inside the window has it at the edge or beyond: it is kept, at the edge.
     vertex = np.clip(vertex, x[0] - np.log(2), x[-1] + np.log(2))
     return (
         coefficients,
@@ -143,7 +143,7 @@ def _line(name: str, log_runs: LogRuns, minima: tuple[Minimum | None, ...], leve
     if len(found) < MIN_BUDGETS:
         return refused_law(
             name,
-            f"{len(found)} of {len(minima)} budgets have a believable minimum; a line needs {MIN_BUDGETS}.",
+            f"{len(found)} of {len(minima)} budgets have a usable minimum; a line needs {MIN_BUDGETS}.",
             len(log_runs),
         )
     x = log_runs.log_budgets[usable]

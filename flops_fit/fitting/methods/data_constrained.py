@@ -1,7 +1,7 @@
-"""What are repeated tokens worth? L = E + A/N^alpha + B/D'^beta with D' = U + U R (1 - exp(-(D/U - 1)/R)).
+"""The data-constrained law: L = E + A/N^alpha + B/D'^beta with D' = U + U R (1 - exp(-(D/U - 1)/R)).
 
-U are the unique tokens and R says after how many repeats they are spent. Fitted where runs saw their data more
-than once: a grid over R, the joint law's global search at each, for all resamples at once.
+U are the unique tokens; R is the number of repeats after which more are worth little. It is fitted where runs saw
+their data more than once: a grid over R, the parametric fit's global search at each, for all resamples at once.
 
 Source: Muennighoff et al. 2023 (arXiv:2305.16264) eq. 5. Their second constant, R_N for excess parameters, is
 left at infinity: on their own 182 runs the two are one flat valley, (15, 5) and (95, 1.7) fit equally
@@ -48,7 +48,7 @@ def fit_repeated_data(inputs: FitInputs) -> ParametricMethod | LawFit | NotAppli
 
 
 def fit_data_constrained(runs: RunTable, options: FitOptions) -> ParametricMethod | LawFit:
-    """Fits R and the joint law together to runs of which some repeat their data."""
+    """Fits R together with the parametric law to runs of which some repeat their data."""
     log_runs = make_log_runs(runs)
     if len(log_runs) < 7:
         return refused_law("data_constrained", f"{len(log_runs)} runs for 6 parameters.", len(log_runs))
@@ -86,7 +86,7 @@ def _method(
         law,
         parameters={**law.parameters, "R": interval_of(constant, options.level)},
         outcome="at_bound" if at_end else "converged",
-        reason="R is at the end of its range: these runs do not say it" if at_end else "the best R of a grid",
+        reason="R is at the end of its range: these runs do not constrain it" if at_end else "the best R of a grid",
         objective=objective,
     )
     return ParametricMethod(law=law, theta=theta, centre=centre, log_runs=log_runs)

@@ -1,8 +1,8 @@
-"""Where is the minimum of one IsoFLOP curve, and can it be believed?
+"""IsoFLOP curves: the minimum of each, and whether it is usable.
 
 A parabola in ln N over the sizes near the budget's best, as in Hoffmann et al. 2022 (arXiv:2203.15556)
 section 3.2, or Akima's spline through all sizes, as in Porian et al. 2024 (arXiv:2406.19146). Unlike them,
-a curve that bends down, ends at its edge or has too few sizes gives no minimum and says why.
+a curve that bends down, has its minimum at an edge or has too few sizes is refused, with the reason.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from flops_fit.records import FloatArray
 MIN_SIZES = 4
 """A parabola through three points always fits: nothing would be left to check it with."""
 SAME_SIZE = 0.01
-"""Sizes within 1 % are one size: a spline through both would follow their noise."""
+"""Sizes within 1% are one size: a spline through both would follow their noise."""
 # An interpolated minimum this far below the lowest run is an overshoot of the spline, in log loss.
 MAX_OVERSHOOT = 0.1
 
@@ -55,7 +55,7 @@ class Minimum:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Minima:
-    """The minima of all budgets, by parabola and by spline; None where there is none to believe."""
+    """The minima of all budgets, by parabola and by spline; None where a budget has no usable one."""
 
     curves: tuple[IsoflopCurve, ...]
     """What the parabolas show."""

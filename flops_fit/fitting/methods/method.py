@@ -1,4 +1,4 @@
-"""A fitting method as a value: its name, what it is fitted by, and the part it plays beside the others."""
+"""A fitting method as a value: its name, its fit function, and its role among the others."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -47,7 +47,7 @@ class Method:
     title: str
     """In tables, figures and sentences."""
     fit: Callable[[FitInputs], FittedMethod | LawFit | NotApplicable]
-    """A LawFit alone is a refused law, which says why it was not fitted."""
+    """A LawFit alone is a refused law, with the reason why it was not fitted."""
     preference: int | None = None
     """Rank by which the default law is chosen, 1 first; None is never chosen by default."""
     votes: bool = False

@@ -42,7 +42,7 @@ def register(*methods: Method) -> tuple[Method, ...]:
 METHODS: tuple[Method, ...] = register(
     Method(name="approach1", title="Approach 1", fit=fit_approach1),
     Method(name="approach2", title="Approach 2", fit=fit_approach2, preference=4, votes=True, compared=True),
-    Method(name="akima", title="Akima splines", fit=fit_akima, preference=5, votes=True),
+    Method(name="akima", title="Akima spline", fit=fit_akima, preference=5, votes=True),
     Method(name="approach3", title="Approach 3", fit=fit_approach3, preference=3, votes=True, has_surface=True),
     Method(
         name="windowed",
@@ -73,6 +73,13 @@ BASELINE_TITLES = {"default": "Default choice", "ratio20": "Rule D/N = 20", "slo
 def method_title(name: str) -> str:
     """The title of a method or a baseline; an unknown name is its own title."""
     return next((method.title for method in METHODS if method.name == name), BASELINE_TITLES.get(name, name))
+
+
+def method_phrase(name: str) -> str:
+    """The title inside a sentence: "the extended law", "Approach 2"."""
+    title = method_title(name)
+    takes_article = title.endswith(" law") or name in BASELINE_TITLES
+    return f"the {title[:1].lower()}{title[1:]}" if takes_article else title
 
 
 def preferred_methods() -> tuple[str, ...]:
@@ -117,7 +124,7 @@ def not_fitted(name: str, reason: str, fitted: Iterable[str]) -> FitError:
     """The error for a law that was asked for and not fitted to these runs."""
     others = ", ".join(fitted)
     advice = f"Ask for a fitted one ({others}), or leave the choice to the evidence." if others else "None was fitted."
-    return FitError(f"law={name}: {method_title(name)} was not fitted to these runs: {reason.rstrip('.')}. {advice}")
+    return FitError(f"law={name}: {method_phrase(name)} was not fitted to these runs: {reason.rstrip('.')}. {advice}")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
