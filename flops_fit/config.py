@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from flops_fit.errors import ConfigError, FlopsFitError, InputError, format_frames
-from flops_fit.fitting import FitOptions
+from flops_fit.fitting import FitOptions, check_law
 from flops_fit.planning.isoflop import SweepSettings
 from flops_fit.presets import packaged_configs, preset_names
 from flops_fit.schema import build, to_plain, unknown_name
@@ -216,7 +216,9 @@ def _to_config(composed: DictConfig) -> RunConfig:
     except OmegaConfBaseException as error:
         raise ConfigError(str(error)) from error
     assert isinstance(plain, dict)
-    return build(RunConfig, {str(key): value for key, value in plain.items()})
+    config = build(RunConfig, {str(key): value for key, value in plain.items()})
+    check_law(config.fit.law)
+    return config
 
 
 def _refuse_resolvers(value: Any, path: str) -> None:

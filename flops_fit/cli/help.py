@@ -51,10 +51,9 @@ class PlanCommand(TyperCommand):
 
 def law_titles() -> list[tuple[str, str]]:
     """Returns the name and the title of each law that can be chosen."""
-    from flops_fit.fitting.options import LAW_NAMES
-    from flops_fit.reporting.formatting import law_title
+    from flops_fit.fitting import method_title, selectable_methods
 
-    return [(name, law_title(name)) for name in LAW_NAMES]
+    return [(name, method_title(name)) for name in selectable_methods()]
 
 
 def _field_docs(cls: type[Any]) -> dict[str, str]:

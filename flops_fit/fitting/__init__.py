@@ -2,17 +2,19 @@
 
 `fit.py` calls everything in order:
 
-- what enters: `inputs/` (logs and exclusions), `outliers.py`, `flops_function.py`
-- the methods, all from `methods/registry.py`: `approach1.py`, `approach2.py` (`isoflop_curve.py`, `optimum_line.py`,
-  `envelope.py`), `approach3.py` (`chinchilla/`), `extended/`, `data_constrained.py`
-- how sure: `uncertainty/`; how well the hidden top budgets were predicted: `backtest/`
-- which law to use: `recommendation.py`; what to doubt: `diagnostics/`; whether to trust the answer: `trust.py`
-- the answer: `scaling_laws.py`, `predict.py`, `prediction.py`; other counts of N: `parameter_counts.py`
-- worlds whose truth is known: `simulation.py`
+- options: `options.py`; runs: `inputs/` (logs, exclusions, condensing), `outliers.py`, `flops_function.py`
+- methods: `methods/registry.py` lists them all, `methods/method.py` defines an entry; `approach1.py`, `approach2.py`
+  (`isoflop_curve.py`, `optimum_line.py`, `envelope.py`), `approach3.py` (`chinchilla/`), `extended/`,
+  `data_constrained.py`
+- uncertainty: `uncertainty/`; errors on held-out budgets, and the widening of laws by them: `backtest/`
+- choice of the law: `recommendation.py`; findings: `diagnostics/`; verdict: `trust.py`
+- result: `scaling_laws.py`, `predict.py`, `prediction.py`; other counts of N: `parameter_counts.py`
+- laws as values: `laws.py`; simulated results: `simulation.py`
 """
 
 from flops_fit.fitting.fit import fit
 from flops_fit.fitting.laws import ChinchillaLaw
+from flops_fit.fitting.methods.registry import check_law, method_title, selectable_methods, surface_methods
 from flops_fit.fitting.methods.result import BacktestRow, IsoflopCurve, LawFit
 from flops_fit.fitting.options import FitOptions
 from flops_fit.fitting.prediction import Baseline, Estimate, Prediction
@@ -29,7 +31,11 @@ __all__ = [
     "LawFit",
     "Prediction",
     "ScalingLaws",
+    "check_law",
     "fit",
+    "method_title",
     "mock_law",
+    "selectable_methods",
     "simulate_results",
+    "surface_methods",
 ]

@@ -1,28 +1,22 @@
-"""One call that turns a table of runs into laws, their test, and what to doubt."""
+"""The fit: one call from a table of runs to laws, their backtests, and findings."""
 
 from collections import Counter
 from dataclasses import replace
 
-import numpy as np
-
 from flops_fit.errors import FitError
-from flops_fit.fitting.backtest.form_error import form_uncertainty
+from flops_fit.fitting.backtest.form_error import widen_law
 from flops_fit.fitting.backtest.table import run_backtest
-from flops_fit.fitting.backtest.trials import Trial
 from flops_fit.fitting.diagnostics import diagnose
 from flops_fit.fitting.inputs.condense import condense
 from flops_fit.fitting.inputs.exclusions import Selection, select_for_fit
 from flops_fit.fitting.inputs.log_runs import make_log_runs
-from flops_fit.fitting.methods.data_constrained import fit_data_constrained, has_repeats
-from flops_fit.fitting.methods.registry import NAMES, Methods, fit_methods
+from flops_fit.fitting.methods.registry import check_law, fit_methods, not_fitted
 from flops_fit.fitting.methods.result import LawFit
 from flops_fit.fitting.options import FitOptions
 from flops_fit.fitting.outliers import find_outliers
 from flops_fit.fitting.parameter_counts import compare_parameter_counts
 from flops_fit.fitting.recommendation import recommend
 from flops_fit.fitting.scaling_laws import ScalingLaws
-from flops_fit.fitting.uncertainty.resampling import normal_quantile
-from flops_fit.fitting.uncertainty.spread import widened_interval
 from flops_fit.records import RunTable
 
 MIN_RUNS = 4
@@ -37,43 +31,44 @@ def fit(runs: RunTable, *, options: FitOptions = DEFAULT) -> ScalingLaws:
         options: Settings of every method.
 
     Raises:
-        FitError: If there is nothing to fit: fewer than four runs.
+        ConfigError: If ``options.law`` names no method.
+        FitError: If there are fewer than four runs, or the law that ``options.law`` asks for was not fitted.
     """
+    check_law(options.law)
     if len(runs) == 0:
         raise _too_few(runs, runs)
     selection = _without_outliers(select_for_fit(runs, options), options)
     used = selection.runs
     if len(used) < MIN_RUNS:
         raise _too_few(used, runs)
-    methods = fit_methods(condense(make_log_runs(used)), options, count=options.num_bootstraps)
+    methods = fit_methods(
+        condense(make_log_runs(used)), options, count=options.num_bootstraps, all_runs=selection.before
+    )
+    if options.law is not None and options.law not in methods.fitted:
+        raise not_fitted(options.law, methods.reasons_not_fitted[options.law], methods.fitted)
     backtest = run_backtest(methods, options, lambda trials, laws: recommend(trials, laws, options).law)
-    laws, fitted = _all_laws(methods), dict(methods.fitted)
-    if has_repeats(selection.before):
-        constrained = fit_data_constrained(selection.before, options)
-        if isinstance(constrained, LawFit):
-            laws["data_constrained"] = constrained
-        else:
-            laws["data_constrained"], fitted["data_constrained"] = constrained.law, constrained
-    recommendation = recommend(backtest.trials, {name: method.law for name, method in fitted.items()}, options)
-    laws = {name: _with_form(law, backtest.trials, options) for name, law in laws.items()}
+    methods = methods.with_laws(lambda law: widen_law(law, backtest.trials, options))
+    recommendation = recommend(backtest.trials, methods.fitted_laws, options)
     result = ScalingLaws(
         runs=used,
         runs_excluded=used.excluded,
         recommended=recommendation.law,
         reason=recommendation.reason,
-        laws=laws,
+        laws=methods.laws,
         isoflop_curves=methods.curves,
         findings=(),
         backtest=backtest.rows,
         options=options,
         flops=methods.log_runs.flops,
         recommendation=recommendation,
-        methods=fitted,
+        methods=methods.fitted,
+        reasons_not_fitted=methods.reasons_not_fitted,
         trials=backtest.trials,
-        max_compute=float(np.exp(methods.log_runs.log_c_top)),
+        min_compute=float(methods.log_runs.budgets[0]),
+        max_compute=float(methods.log_runs.budgets[-1]),
         parameter_counts=compare_parameter_counts(used, options) if len(used) == len(methods.log_runs) else (),
         laws_without_exclusions={
-            name: _with_form(law, backtest.trials, options)
+            name: widen_law(law, backtest.trials, options)
             for name, law in _laws_without_exclusions(selection, options).items()
         },
     )
@@ -85,7 +80,7 @@ def _too_few(used: RunTable, runs: RunTable) -> FitError:
     left_out = "; ".join(f"{count}: {reason}" for reason, count in reasons.most_common(3))
     return FitError(
         f"got {len(used)} usable of {len(runs)} finished runs, expected at least {MIN_RUNS}, at three budgets or more"
-        f"{f' (left out: {left_out})' if left_out else ''}. Train more runs, or mend those."
+        f"{f' (left out: {left_out})' if left_out else ''}. Train more runs, or fix those."
     )
 
 
@@ -97,29 +92,14 @@ def _without_outliers(selection: Selection, options: FitOptions) -> Selection:
     keep = ~find_outliers(log_runs, options)
     reason = (
         f"its loss is more than {options.outlier_threshold:g} robust standard deviations off the law, and its "
-        "neighbours are not"
+        "neighbours' are not"
     )
     return replace(selection, runs=runs.take(keep, code="outlier", reason=reason))
-
-
-def _with_form(law: LawFit, trials: tuple[Trial, ...], options: FitOptions) -> LawFit:
-    """Widens a law's exponents, as its predictions are, by what its backtests, or the stated floor, add per decade."""
-    if law.a is None or law.b is None:
-        return law
-    sd, _, _ = form_uncertainty([t for t in trials if t.law == law.name], options)
-    added = normal_quantile(options.level) * sd / np.log(10)
-    return replace(law, a=widened_interval(law.a, added), b=widened_interval(law.b, added))
 
 
 def _laws_without_exclusions(selection: Selection, options: FitOptions) -> dict[str, LawFit]:
     """The laws with outliers and repeated data left in; empty where none was left out."""
     if len(selection.before) == len(selection.runs):
         return {}
-    return _all_laws(
-        fit_methods(condense(make_log_runs(selection.before)), options, count=max(50, options.num_bootstraps // 4))
-    )
-
-
-def _all_laws(methods: Methods) -> dict[str, LawFit]:
-    found = {name: method.law for name, method in methods.fitted.items()} | methods.refused
-    return {name: found[name] for name in NAMES}
+    count = max(50, options.num_bootstraps // 4)
+    return fit_methods(condense(make_log_runs(selection.before)), options, count=count).laws

@@ -1,9 +1,9 @@
-"""How many FLOPs does a token cost at N parameters, on the user's own count?
+"""FLOPs per token as a function of N, on the user's own count.
 
 6N is a convention. Where runs were counted (C and D are both recorded), C/D is a measured function of N, and
 the optimum is solved on it. Between measured sizes it is interpolated in logs. Beyond them the ratio
 C/(6ND) goes on with the slope of the last sizes, fading over one e-fold of N, so that far out cost grows in
-proportion to N; how far that reaches is told by a finding.
+proportion to N; a finding reports how far that reaches.
 """
 
 from dataclasses import dataclass

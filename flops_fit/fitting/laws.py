@@ -1,4 +1,4 @@
-"""A law as a value: what loss at (N, D), and what optimum at C?"""
+"""A law as a value: its loss at (N, D) and its optimum at C."""
 
 from dataclasses import dataclass, field
 
@@ -35,7 +35,7 @@ class ChinchillaLaw:
         return np.asarray(np.exp(log_n[0]).reshape(log_c.shape))
 
     def d_opt(self, compute: FloatArray | float) -> FloatArray:
-        """D that is left for `n_opt`."""
+        """D that `n_opt` leaves on C FLOPs."""
         log_c = np.log(np.asarray(compute, dtype=np.float64))
         return np.asarray(np.exp(self.flops.log_tokens(log_c, np.log(self.n_opt(compute)))))
 

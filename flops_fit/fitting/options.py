@@ -1,17 +1,16 @@
-"""What can be chosen about a fit?"""
+"""Options of a fit."""
 
 from dataclasses import dataclass
 from typing import Literal
 
 from flops_fit.errors import ConfigError
 
-LAW_NAMES = ("approach1", "approach2", "akima", "approach3", "windowed", "extended", "data_constrained")
 Objective = Literal["huber_log", "squared_log", "squared"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class FitOptions:
-    """Settings of `fit`. The defaults are the evidence of this module's room, see `recommendation.py`."""
+    """Settings of `fit`. `recommendation.py` holds the evidence for the defaults."""
 
     level: float = 0.9
     """Nominal coverage of every interval."""
@@ -20,7 +19,7 @@ class FitOptions:
     seed: int = 0
     """Of the resampling."""
     law: str | None = None
-    """Name of the law to recommend whatever the evidence says; None lets the backtests decide."""
+    """Name of the law to recommend, whatever the evidence; None lets the evidence decide."""
     objective: Objective = "huber_log"
     """What Approach 3 minimises: Huber of log loss, squared log loss, or squared loss."""
     huber_delta: float = 1e-3
@@ -28,7 +27,7 @@ class FitOptions:
     near_optimum: float = 0.1
     """Laws fitted near the optimum take runs whose loss is at most this share above their budget's best."""
     compute_weight: float = 0.25
-    """Laws fitted near the optimum weight a run by (C / mean C) to this power: the top says most of what follows."""
+    """Laws fitted near the optimum weight a run by (C / mean C) to this power: large budgets matter most."""
     size_window: float = 4.0
     """Approach 2's parabola takes sizes within this factor of the budget's best size."""
     curvature_prior_sd: float | None = None
@@ -36,11 +35,11 @@ class FitOptions:
     interaction_prior_sd: float | None = None
     """Extended law: sd of the prior on ln k, the interaction of the two terms; None learns it from the runs."""
     short_run_prior_sd: float | None = None
-    """Extended law: sd of the prior on h1, h2, what short runs lose extra; None learns it from the runs."""
+    """Extended law: sd of the prior on h1, h2, the excess loss of short runs; None learns it from the runs."""
     exponent_prior_sd: float = 0.5
     """Extended law: sd of the prior on ln alpha and ln beta around ln 0.35."""
     slope_prior_sd: float | None = None
-    """Extended law: sd of a prior ln alpha = ln beta, that is a = 1/2. Knowledge about text: None is off."""
+    """Extended law: sd of a prior ln alpha = ln beta, that is a = 1/2. It holds for text; None is off."""
     learning_rates: Literal["best", "all"] = "best"
     """Of runs that differ in nothing but the learning rate, keep the best one or all."""
     exclude_outliers: bool = True
@@ -48,7 +47,7 @@ class FitOptions:
     outlier_threshold: float = 8.0
     """How many robust standard deviations above the curve is far."""
     max_hidden_budgets: int = 3
-    """Backtests hide the top 1, 2, ... budgets; 0 turns them off."""
+    """Backtests hold out the top 1, 2, ... budgets, up to this many; 0 turns them off."""
     form_floor: float = 0.07
     """Where backtests cannot be measured: sd of log10 N_opt is this times (0.3 + log10 extrapolation)."""
     loss_form_floor: float = 0.005
@@ -69,8 +68,6 @@ class FitOptions:
         for name in ("curvature_prior_sd", "interaction_prior_sd", "short_run_prior_sd", "slope_prior_sd"):
             sd = getattr(self, name)
             _check(name, sd, sd is None or sd > 0, "a positive number, or null")
-        if self.law is not None:
-            _check("law", self.law, self.law in LAW_NAMES, f"one of {', '.join(LAW_NAMES)}")
 
 
 def _check(name: str, value: object, holds: bool, expected: str) -> None:

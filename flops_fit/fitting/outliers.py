@@ -1,4 +1,4 @@
-"""Outliers: runs that stand far off the law while their neighbours do not."""
+"""Outliers: runs far off the law whose neighbours are not."""
 
 import numpy as np
 from numpy.typing import NDArray

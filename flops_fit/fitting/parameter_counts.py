@@ -1,4 +1,4 @@
-"""How much does the answer depend on what is counted as a parameter?
+"""Parameter counts: how the answer depends on what is counted as a parameter.
 
 The same runs, three counts: all parameters; without embeddings, on the FLOPs as recorded; and Kaplan's, without
 embeddings and with C = 6 N D of that N. Porian et al. 2024 (arXiv:2406.19146) trace most of the gap between
@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from flops_fit.fitting.inputs.log_runs import make_log_runs
-from flops_fit.fitting.methods.approach3 import fit_approach3
+from flops_fit.fitting.methods.approach3 import fit_chinchilla
 from flops_fit.fitting.methods.result import LawFit
 from flops_fit.fitting.options import FitOptions
 from flops_fit.records import Interval, RunTable
@@ -20,7 +20,7 @@ RESAMPLES = 100
 
 @dataclass(frozen=True, kw_only=True)
 class ParameterCount:
-    """The windowed joint law under one way of counting."""
+    """The windowed parametric law under one way of counting."""
 
     name: str
     """"total", "non_embedding" or "kaplan"."""
@@ -47,7 +47,7 @@ def _count(name: str, runs: RunTable, options: FitOptions) -> ParameterCount | N
     log_runs = make_log_runs(runs)
     rng = np.random.default_rng(options.seed)
     count = min(options.num_bootstraps, RESAMPLES)
-    method = fit_approach3("windowed", log_runs, options, rng, count=count, windowed=True)
+    method = fit_chinchilla("windowed", log_runs, options, rng, count=count, windowed=True)
     if isinstance(method, LawFit) or method.law.a is None:
         return None
     log_c = np.array([log_runs.log_c[log_runs.budget == log_runs.num_budgets - 1].mean()])

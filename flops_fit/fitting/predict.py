@@ -1,16 +1,19 @@
-"""How do a size and a loss with their spreads become a prediction, with its own doubts?"""
+"""Predictions made from a size and a loss with their spreads, with findings of their own."""
 
 import numpy as np
 
 from flops_fit.fitting.flops_function import FlopsFunction
 from flops_fit.fitting.prediction import Baseline, Estimate, Prediction
 from flops_fit.fitting.uncertainty.spread import Spread
+from flops_fit.quantities import format_flops
 from flops_fit.records import Finding
 
 FAR = 10.0
-"""Beyond this many times the tested factor an extrapolation is a warning, not a remark."""
+"""Beyond this many times the tested factor an extrapolation is a warning, not an info."""
+RANGE_CODES = ("below_sweep", "extrapolation")
+"""Findings about a target outside what was fitted and tested; they lead the verdict."""
 MEASURED_COVERAGE = (
-    "at 90 % it held N_opt in 81 to 100 % and the loss in 85 to 99 % of simulated sweeps in four worlds "
+    "at 90% it covered N_opt in 81 to 100% and the loss in 85 to 99% of simulated sweeps in four worlds "
     "(tests/benchmarks/fitting.py)"
 )
 USELESS = 100.0
@@ -22,6 +25,7 @@ def make_prediction(
     law: str,
     compute: float,
     level: float,
+    min_compute: float,
     max_compute: float,
     tested_factor: float,
     size: Spread,
@@ -37,14 +41,15 @@ def make_prediction(
         law: Name of the method.
         compute: C, FLOPs.
         level: Of the intervals.
+        min_compute: Smallest budget that was fitted.
         max_compute: Largest budget that was fitted.
         tested_factor: Largest extrapolation that the backtests tested; 1 if none.
         size: ln N_opt, of shape (1,).
         loss: ln loss there, of shape (1,).
         flops: FLOPs per token.
         baseline_log_n: ln N of the rule D/N = 20.
-        baseline_log_loss: What the law expects there, if it can say.
-        num_trials: Backtests that the form part rests on.
+        baseline_log_loss: What the law expects there; None where it has no L(N, D).
+        num_trials: Backtests behind the model-form part.
     """
     log_c = float(np.log(compute))
 
@@ -52,12 +57,11 @@ def make_prediction(
         return float(flops.log_tokens(np.asarray(log_c), np.asarray(log_n)))
 
     ends = _ends(size)
-    factor = compute / max_compute
     return Prediction(
         compute=compute,
         law=law,
         level=level,
-        extrapolation_factor=factor,
+        extrapolation_factor=compute / max_compute,
         num_params_estimate=_estimate(ends),
         num_tokens_estimate=_estimate([tuple(log_d(v) for v in part) for part in ends]),
         tokens_per_param_estimate=_estimate([tuple(log_d(v) - v for v in part) for part in ends]),
@@ -69,31 +73,54 @@ def make_prediction(
         ),
         interval_basis=_basis(law, level, num_trials),
         findings=(
+            *_about_range(compute, min_compute, max_compute, tested_factor),
             *_about_width(size),
-            *_about_reach(factor, tested_factor),
             *_about_flops(flops, float(size.value[0])),
         ),
     )
 
 
 def _basis(law: str, level: float, num_trials: int) -> str:
-    form = f"{num_trials} backtests on these runs" if num_trials else "a stated floor, for want of backtests"
+    form = f"{num_trials} backtests on these runs" if num_trials else "a stated floor, as there are no backtests"
     measured = MEASURED_COVERAGE if law == "extended" else "the coverage of this law alone was not measured"
-    return f"nominal {level:.0%}; noise, the law's own form and {form}; {measured}"
+    return f"nominal {level:.0%}; statistical error, the law's own model-form error and {form}; {measured}"
 
 
-def _about_reach(factor: float, tested: float) -> tuple[Finding, ...]:
-    if factor <= max(tested, 1.0) * 1.001:
+def _about_range(compute: float, smallest: float, largest: float, tested: float) -> tuple[Finding, ...]:
+    """The finding about a budget below the sweep, or farther above it than any backtest tested."""
+    if compute < smallest:
+        return (
+            Finding(
+                level="warning",
+                code="below_sweep",
+                message=(
+                    f"{format_flops(compute)} FLOPs is {_times(smallest / compute)} below the smallest fitted budget "
+                    f"({format_flops(smallest)}), where nothing tested the law."
+                ),
+                advice="Add budgets around the target, or train there: such runs are cheaper than the sweep.",
+            ),
+        )
+    if compute <= largest * tested:
         return ()
-    said = f"the backtests tested up to {tested:.1f} times" if tested > 1 else "no backtest tested any extrapolation"
+    reached = f"backtests tested up to {_times(tested)}" if tested > 1 else "no backtest tested any extrapolation"
     return (
         Finding(
-            level="warning" if factor > FAR * max(tested, 1.0) else "info",
+            level="warning" if compute > FAR * largest * tested else "info",
             code="extrapolation",
-            message=f"This is {factor:.3g} times the largest fitted budget; {said}.",
+            message=(
+                f"{format_flops(compute)} FLOPs is {_times(compute / largest)} the largest fitted budget "
+                f"({format_flops(largest)}); {reached}."
+            ),
             advice="The interval grows with the distance. A run nearer to the target shrinks it most.",
         ),
     )
+
+
+def _times(factor: float) -> str:
+    """Writes a factor: "1.3x", "30x", "1,000x", "1.0e6x"."""
+    if factor >= 1e5:
+        return f"{factor:.1e}x".replace("e+0", "e").replace("e+", "e")
+    return f"{factor:,.0f}x" if factor >= 9.95 else f"{factor:.3g}x"
 
 
 def _about_flops(flops: FlopsFunction, log_n: float) -> tuple[Finding, ...]:
@@ -120,7 +147,7 @@ def _about_width(size: Spread) -> tuple[Finding, ...]:
         Finding(
             level="error",
             code="no_useful_interval",
-            message=f"The interval of N_opt spans a factor of {factor:.2g}: these runs do not say what is best there.",
+            message=f"The interval of N_opt spans {_times(factor)}: these runs do not determine the optimum there.",
             advice="Add budgets nearer to the target, and sizes on both sides of each minimum.",
         ),
     )

@@ -1,24 +1,25 @@
-"""What does a fit say about a budget, and how sure is it?"""
+"""Predictions: the optimum at one budget, with intervals and a baseline."""
 
 from dataclasses import dataclass
 from typing import Any
 
 from flops_fit.fitting.trust import Trust
+from flops_fit.quantities import format_count, format_flops
 from flops_fit.records import Finding
 from flops_fit.schema import to_plain
 
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """A predicted number and where its uncertainty comes from."""
+    """A predicted number with its statistical and model-form uncertainty."""
 
     value: float
     interval: tuple[float, float]
     """(low, high) at the prediction's level, statistical and form parts together."""
     statistical_interval: tuple[float, float]
-    """What noise in the runs alone would give, were the law exactly right."""
+    """Statistical part: the interval if the law were exactly right."""
     form_interval: tuple[float, float]
-    """What the law's form alone would give, were there no noise."""
+    """Model-form part: the interval if there were no noise."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +40,7 @@ class Prediction:
     compute: float
     """C, training FLOPs."""
     law: str
-    """Name of the method that gave it ("approach3", "extended", ...)."""
+    """Name of the method ("approach3", "extended", ...)."""
     level: float
     """Nominal coverage of each interval, such as 0.9."""
     extrapolation_factor: float
@@ -50,7 +51,7 @@ class Prediction:
     loss_estimate: Estimate
     baseline: Baseline
     interval_basis: str
-    """What the intervals rest on and how their coverage was measured; for people."""
+    """What the intervals include and how their coverage was measured; for people."""
     findings: tuple[Finding, ...] = ()
     """What to know about this prediction in particular."""
     trust: Trust | None = None
@@ -95,6 +96,23 @@ class Prediction:
     def loss_interval(self) -> tuple[float, float]:
         """(low, high) of the loss at the optimum."""
         return self.loss_estimate.interval
+
+    def __repr__(self) -> str:
+        lines = [] if self.trust is None else [self.trust.headline]
+        rows = (
+            ("N", self.num_params_estimate),
+            ("D", self.num_tokens_estimate),
+            ("D/N", self.tokens_per_param_estimate),
+        )
+        lines.append(
+            f"Prediction at C = {format_flops(self.compute)} FLOPs, law={self.law}, {self.level:.0%} intervals:"
+        )
+        lines += [
+            f"  {name} = {format_count(e.value)} [{format_count(e.interval[0])}, {format_count(e.interval[1])}]"
+            for name, e in rows
+        ]
+        low, high = self.loss_interval
+        return "\n".join([*lines, f"  loss = {self.loss:.4g} [{low:.4g}, {high:.4g}]"])
 
     def to_plain(self) -> dict[str, Any]:
         """The object that `predict --json` prints: plain floats, intervals as [low, high]."""

@@ -1,4 +1,4 @@
-"""What came out of a fit: every method's law, the one to use and why, and what to doubt."""
+"""The result of a fit: every method's law, the recommended one and why, and the findings."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -10,31 +10,33 @@ from flops_fit.errors import ConfigError, FitError
 from flops_fit.fitting.backtest.form_error import REACH_OFFSET, form_uncertainty
 from flops_fit.fitting.backtest.trials import Trial, log_n_at_ratio
 from flops_fit.fitting.flops_function import FlopsFunction
+from flops_fit.fitting.methods.registry import check_law, not_fitted, voting_methods
 from flops_fit.fitting.methods.result import BacktestRow, FittedMethod, IsoflopCurve, LawFit, plain_law
 from flops_fit.fitting.options import FitOptions
 from flops_fit.fitting.parameter_counts import ParameterCount
-from flops_fit.fitting.predict import make_prediction
+from flops_fit.fitting.predict import RANGE_CODES, make_prediction
 from flops_fit.fitting.prediction import Prediction
 from flops_fit.fitting.recommendation import Recommendation
 from flops_fit.fitting.trust import Trust, judge
-from flops_fit.fitting.uncertainty.disagreement import COMPARED, disagreement
+from flops_fit.fitting.uncertainty.disagreement import disagreement
 from flops_fit.fitting.uncertainty.resampling import normal_quantile
 from flops_fit.fitting.uncertainty.spread import Spread
+from flops_fit.quantities import count_of, format_flops
 from flops_fit.records import ExcludedRun, Finding, FloatArray, RunTable
-from flops_fit.schema import to_plain, unknown_name
+from flops_fit.schema import to_plain
 
 LOSS_REACH = float(np.log(1000.0))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ScalingLaws:
-    """All that one call of `fit` found."""
+    """Everything that one call of `fit` found."""
 
     runs: RunTable
     """The runs that entered."""
     runs_excluded: tuple[ExcludedRun, ...]
     recommended: str | None
-    """Name of the law to use; None when no law can be trusted at all."""
+    """Name of the law to use; None where no law was fitted."""
     reason: str
     """Why that one."""
     laws: Mapping[str, LawFit]
@@ -43,10 +45,14 @@ class ScalingLaws:
     backtest: tuple[BacktestRow, ...]
     options: FitOptions
     flops: FlopsFunction
-    """FLOPs per token as a function of N, read off the runs."""
+    """FLOPs per token as a function of N, measured on the runs."""
     recommendation: Recommendation = field(repr=False)
     methods: Mapping[str, FittedMethod] = field(repr=False)
+    reasons_not_fitted: Mapping[str, str] = field(repr=False)
+    """Why a method that is not in ``methods`` has no answer, by name."""
     trials: tuple[Trial, ...] = field(repr=False)
+    min_compute: float
+    """Smallest budget that was fitted, FLOPs."""
     max_compute: float
     """Largest budget that was fitted, FLOPs."""
     parameter_counts: tuple[ParameterCount, ...]
@@ -66,8 +72,7 @@ class ScalingLaws:
 
     def is_tested(self, compute: float) -> bool:
         """Whether the backtests of the recommended law reach as far as ``compute``."""
-        # One per cent, because budgets are floats that went through logs.
-        return compute <= 1.01 * self.max_compute * self.tested_factor
+        return compute <= self.max_compute * self.tested_factor
 
     def predict(self, compute: float, *, law: str | None = None, level: float | None = None) -> Prediction:
         """Predicts the compute-optimal model on ``compute`` FLOPs.
@@ -79,7 +84,7 @@ class ScalingLaws:
 
         Raises:
             ConfigError: If compute, law or level is out of range.
-            FitError: If no law can be trusted on these runs.
+            FitError: If no law is recommended for these runs, or ``law`` was not fitted to them.
         """
         if not (np.isfinite(compute) and compute > 0):
             raise ConfigError(f"compute: got {compute}, expected a positive number of FLOPs.")
@@ -93,6 +98,7 @@ class ScalingLaws:
             law=name,
             compute=float(compute),
             level=level,
+            min_compute=self.min_compute,
             max_compute=self.max_compute,
             tested_factor=self._tested_factor(name),
             size=n,
@@ -103,22 +109,12 @@ class ScalingLaws:
             num_trials=sum(t.law == name for t in self.trials),
         )
         trust = judge(
-            (*self.findings, *prediction.findings),
+            (*prediction.findings, *self.findings),
             recommended=name,
             reason=self.reason,
-            untested=not self.is_tested(compute),
+            range_doubt=next((f for f in prediction.findings if f.code in RANGE_CODES), None),
         )
         return replace(prediction, trust=trust)
-
-    def predictions(self, compute: float, *, level: float | None = None) -> dict[str, Prediction]:
-        """What every method that gives numbers says at ``compute`` FLOPs, by name."""
-        return {name: self.predict(compute, law=name, level=level) for name in self.methods}
-
-    def residuals(self, *, law: str | None = None) -> FloatArray | None:
-        """Log loss of each run minus the law's, shape (n_runs,); None where the law has no L(N, D)."""
-        log_n, log_d = np.log(self.runs.num_params), np.log(self.runs.num_tokens)
-        spread = self.methods[self._law_name(law)].log_loss_at(log_n, log_d, self.options.level)
-        return None if spread is None else np.log(self.runs.loss) - spread.value
 
     def n_opt_band(
         self, compute: FloatArray, *, law: str | None = None, level: float | None = None
@@ -132,7 +128,7 @@ class ScalingLaws:
     ) -> tuple[FloatArray, FloatArray, FloatArray]:
         """D_opt, its lower and its upper end at each C of shape (m,)."""
         n, _ = self._spreads(self._law_name(law), np.log(compute), self._level(level))
-        log_d = [self.flops.log_tokens(np.log(compute), at) for at in (n.value, n.high, n.low)]
+        log_d = [self.flops.log_tokens(np.log(compute), log_n) for log_n in (n.value, n.high, n.low)]
         return np.exp(log_d[0]), np.exp(log_d[1]), np.exp(log_d[2])
 
     def loss_band(
@@ -178,17 +174,28 @@ class ScalingLaws:
             "backtest": {"rows": to_plain(self.backtest), "recommendation": to_plain(self.recommendation)},
         }
 
+    def __repr__(self) -> str:
+        lines = [self.trust.headline]
+        law = None if self.recommended is None else self.laws[self.recommended]
+        if law is not None and law.a is not None and law.b is not None:
+            a, b = (f"{x.value:.3g} [{x.low:.3g}, {x.high:.3g}]" for x in (law.a, law.b))
+            lines.append(
+                f"ScalingLaws, law={law.name}: N_opt ~ C^{a}, D_opt ~ C^{b}, {self.options.level:.0%} intervals"
+            )
+        runs, budgets = count_of(len(self.runs), "run"), count_of(len(self.isoflop_curves), "budget")
+        span = f"{format_flops(self.min_compute)} to {format_flops(self.max_compute)} FLOPs"
+        return "\n".join([*lines, f"{runs} at {budgets} from {span}, {len(self.runs_excluded)} excluded"])
+
     def _tested_factor(self, law: str | None) -> float:
-        return float(10 ** max((t.reach for t in self.trials if t.law == law), default=0.0))
+        return max((t.factor for t in self.trials if t.law == law), default=1.0)
 
     def _law_name(self, law: str | None) -> str:
         name = self.recommended if law is None else law
         if name is None:
             raise FitError(f"these runs support no prediction: {self.reason}. See the findings.")
-        if name not in self.laws:
-            raise ConfigError(unknown_name("law", name, name, self.laws))
         if name not in self.methods:
-            raise FitError(f"{name} gives no number on these runs: {self.laws[name].reason}")
+            check_law(name)
+            raise not_fitted(name, self.reasons_not_fitted[name], self.methods)
         return name
 
     def _level(self, level: float | None) -> float:
@@ -201,9 +208,8 @@ class ScalingLaws:
         n, loss = self._backtested(name, log_compute, level)
         if name != self.recommended:
             return n, loss
-        others = [
-            self._backtested(other, log_compute, level) for other in COMPARED if other in self.methods and other != name
-        ]
+        voters = [voter for voter in voting_methods() if voter in self.methods and voter != name]
+        others = [self._backtested(voter, log_compute, level) for voter in voters]
         return (
             n.widened(disagreement(n, [size for size, _ in others], level)),
             loss.widened(disagreement(loss, [expected for _, expected in others], level)),
@@ -224,6 +230,7 @@ class ScalingLaws:
     def _form(self, name: str, log_compute: FloatArray, level: float) -> tuple[FloatArray, FloatArray]:
         """Half-widths of ln N_opt and ln loss that the backtests, or the floor, add."""
         n_sd, loss_sd, _ = form_uncertainty([t for t in self.trials if t.law == name], self.options)
-        reach = np.maximum((log_compute - np.log(self.max_compute)) / np.log(10), 0.0) + REACH_OFFSET
+        beyond = np.maximum(log_compute - np.log(self.max_compute), np.log(self.min_compute) - log_compute)
+        reach = np.maximum(beyond / np.log(10), 0.0) + REACH_OFFSET
         quantile = normal_quantile(level)
         return quantile * n_sd * reach, quantile * loss_sd * reach

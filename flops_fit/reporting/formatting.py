@@ -6,24 +6,6 @@ from flops_fit.fitting import Estimate, ScalingLaws
 from flops_fit.quantities import format_interval, format_number
 from flops_fit.records import Interval
 
-LAW_TITLES = {
-    "approach1": "Approach 1 (loss envelope)",
-    "approach2": "Approach 2 (IsoFLOP parabolas)",
-    "akima": "Akima (IsoFLOP splines)",
-    "approach3": "Approach 3 (all runs)",
-    "windowed": "Approach 3 near the optimum",
-    "extended": "Extended law",
-    "data_constrained": "Data-constrained law",
-    "default": "Default choice",
-    "ratio20": "Rule D/N = 20",
-    "slope_half": "Rule a = 1/2",
-}
-
-
-def law_title(name: str) -> str:
-    """What the method or baseline called ``name`` is; tables and findings show the name itself, which options take."""
-    return LAW_TITLES.get(name, name)
-
 
 def backtested_names(laws: ScalingLaws) -> list[str]:
     """Laws in the order of the fit, then the default and the baselines, of those that were backtested."""

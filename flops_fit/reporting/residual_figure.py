@@ -2,11 +2,8 @@
 
 from matplotlib.figure import Figure
 
-from flops_fit.fitting import ScalingLaws
+from flops_fit.fitting import ScalingLaws, surface_methods
 from flops_fit.reporting.canvas import BLUE, GREY, count_axis, flops_axis, light_grid, new_figure
-
-SURFACES = ("extended", "windowed", "approach3")
-"""Laws of L(N, D): the first that is fitted stands in where the recommended one has no residuals."""
 
 
 def residual_figure(laws: ScalingLaws) -> Figure | None:
@@ -34,7 +31,7 @@ def residual_figure(laws: ScalingLaws) -> Figure | None:
 
 def residual_law(laws: ScalingLaws) -> str | None:
     """The recommended law where it has an L(N, D), else the first that has."""
-    names = [laws.recommended, *SURFACES] if laws.recommended else list(SURFACES)
+    names = [laws.recommended, *surface_methods()] if laws.recommended else list(surface_methods())
     n, d = laws.runs.num_params[:1], laws.runs.num_tokens[:1]
     for name in names:
         if name in laws.methods and laws.loss_at(n, d, law=name) is not None:

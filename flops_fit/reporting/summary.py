@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from flops_fit.fitting import LawFit, Prediction, ScalingLaws
+from flops_fit.fitting import LawFit, Prediction, ScalingLaws, method_title
 from flops_fit.quantities import (
     count_of,
     format_count,
@@ -13,7 +13,7 @@ from flops_fit.quantities import (
     format_percent,
 )
 from flops_fit.records import Finding
-from flops_fit.reporting.formatting import format_estimate, format_fitted, law_title
+from flops_fit.reporting.formatting import format_estimate, format_fitted
 from flops_fit.reporting.tables import CHINCHILLA, LEVELS, is_parametric
 from flops_fit.reporting.terminal import Terminal, detect_terminal
 
@@ -105,7 +105,7 @@ def _laws(terminal: Terminal, laws: ScalingLaws) -> str:
     level = format_percent(laws.options.level)
     header = ("law", "method", f"a [{level}]", f"b [{level}]", "outcome", "runs")
     rows = [
-        (_starred(laws, law), law_title(law.name), format_fitted(law.a), format_fitted(law.b),
+        (_starred(laws, law), method_title(law.name), format_fitted(law.a), format_fitted(law.b),
          law.outcome.replace("_", " "), str(law.num_runs))
         for law in fitted
     ]  # fmt: skip

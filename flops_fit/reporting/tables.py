@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from flops_fit.fitting import Estimate, LawFit
+from flops_fit.fitting import Estimate, LawFit, method_title
 from flops_fit.quantities import (
     format_count,
     format_factor,
@@ -15,7 +15,7 @@ from flops_fit.quantities import (
     format_percent,
 )
 from flops_fit.reporting.evidence import Cell, Evidence, Table
-from flops_fit.reporting.formatting import backtested_names, format_fitted, law_title
+from flops_fit.reporting.formatting import backtested_names, format_fitted
 from flops_fit.reporting.optima_table import table_notes, table_row
 
 LEVELS = ("error", "warning", "info")
@@ -65,7 +65,7 @@ def law_table(evidence: Evidence) -> Table | None:
     laws = evidence.laws
     names = [law.name for law in laws.laws.values()]
     rows = tuple(
-        (_name(f.name), law_title(f.name), format_fitted(f.a), format_fitted(f.b), f.outcome.replace("_", " "),
+        (_name(f.name), method_title(f.name), format_fitted(f.a), format_fitted(f.b), f.outcome.replace("_", " "),
          str(f.num_runs), f.reason)
         for f in laws.laws.values()
     )  # fmt: skip
@@ -119,7 +119,7 @@ def backtest_table(evidence: Evidence) -> Table | None:
         rows.append(
             (
                 _name(name),
-                law_title(name),
+                method_title(name),
                 str(len(of_law)),
                 format_factor(float(np.exp(_rms(n)))) if n else "-",
                 format_factor(float(np.exp(np.max(np.abs(n))))) if n else "-",

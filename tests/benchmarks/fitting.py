@@ -34,11 +34,11 @@ from tables_of_runs import (
     gemstones,
     read_published,
 )
+from worlds import WORLDS
 
 from flops_fit.fitting import FitOptions, fit
 from flops_fit.fitting.inputs.log_runs import make_log_runs
 from flops_fit.fitting.methods.chinchilla.fit import fit_parametric, make_problem
-from flops_fit.fitting.simulation import WORLDS
 
 DELTA = 1e-3
 LAWS = ("default", "extended", "windowed", "approach3", "approach2", "akima", "approach1", "ratio20", "slope_half")

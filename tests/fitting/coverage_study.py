@@ -1,11 +1,11 @@
 """One simulated sweep, fitted and held against its truth: the cell of every coverage study."""
 
 import numpy as np
+from worlds import adaptive_sweep, draw_world
 
 from flops_fit.fitting import FitOptions, fit
 from flops_fit.fitting.inputs.log_runs import make_log_runs
 from flops_fit.fitting.methods.chinchilla.fit import fit_parametric, make_problem
-from flops_fit.fitting.simulation import adaptive_sweep, draw_world
 
 TARGETS = (10.0, 100.0, 1000.0)
 """Times the largest budget."""

@@ -26,6 +26,7 @@ def trial(n_error, n_sd, loss_error=0.0, compute=1e20):
         hidden=1,
         law="extended",
         compute=compute,
+        factor=5.0,
         reach=0.7,
         n_error=n_error,
         n_sd=n_sd,
@@ -35,7 +36,7 @@ def trial(n_error, n_sd, loss_error=0.0, compute=1e20):
 
 
 def test_the_default_predicts_the_hidden_budget_of_every_published_sweep():
-    # Measured: median .05, worst .21, coverage 1.0 (research asks for .13, .45 and .75).
+    # Measured: median .05, worst .36 (Gemstones cool_end), coverage 1.0 (research asks for .13, .45 and .75).
     rows = []
     for table in published_sweeps():
         laws = fit(table, options=FAST)
@@ -52,13 +53,13 @@ def test_hidden_budgets_do_not_enter_what_predicts_them():
     top = table.compute_budget == BUDGETS[-1]
     moved = replace(table, loss=np.where(top, table.loss * 1.01, table.loss))
 
-    def said(runs):
+    def predicted(runs):
         laws = fit(runs, options=replace(FAST, exclude_outliers=False))
         curve = laws.isoflop_curves[-1]
         row = next(r for r in laws.backtest if r.hidden == 1 and r.law == "approach3")
         return row.log_n_opt_error + np.log(curve.n_opt.value), row.log_loss_error + np.log(curve.loss_opt.value)
 
-    assert said(table) == pytest.approx(said(moved), abs=1e-9)
+    assert predicted(table) == pytest.approx(predicted(moved), abs=1e-9)
 
 
 def test_each_depth_has_every_method_the_default_and_both_baselines():
@@ -70,7 +71,7 @@ def test_each_depth_has_every_method_the_default_and_both_baselines():
         assert budgets == {c.compute_budget for c in laws.isoflop_curves[-hidden:]}
 
 
-def test_roll_outs_can_be_turned_off():
+def test_backtests_can_be_turned_off():
     laws = fit(isoflop_table(HOFFMANN, BUDGETS, 7), options=replace(FAST, max_hidden_budgets=0))
     assert laws.backtest == ()
 

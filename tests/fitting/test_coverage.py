@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 from coverage_study import coverage_of_one
-
-from flops_fit.fitting.simulation import WORLDS
+from worlds import WORLDS
 
 REPLICATES = 40
 

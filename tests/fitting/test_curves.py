@@ -35,17 +35,19 @@ def test_a_parabola_is_recovered():
 
 
 @pytest.mark.parametrize(
-    ("log_n", "coefficients", "reason"),
+    ("log_n", "coefficients", "code", "reason"),
     [
-        (np.arange(5.0), (-1.0, 4.0, 0.0), "bends downwards"),
-        (np.arange(5.0), (1.0, 2.0, 0.0), "beyond the smallest"),
-        (np.arange(5.0), (1.0, -20.0, 0.0), "beyond the largest"),
-        (np.arange(3.0), (1.0, -2.0, 0.0), "only 3 sizes"),
-        (np.arange(5.0), (1.0, -4.0, 4.5), "scatter"),
+        (np.arange(5.0), (-1.0, 4.0, 0.0), "negative_curvature", "bends downwards"),
+        (np.arange(5.0), (1.0, 2.0, 0.0), "optimum_at_edge", "beyond the smallest"),
+        (np.arange(5.0), (1.0, -20.0, 0.0), "optimum_at_edge", "beyond the largest"),
+        (np.arange(3.0), (1.0, -2.0, 0.0), "few_sizes", "only 3 sizes"),
+        (np.arange(5.0), (1.0, -4.0, 4.5), "scattered_curve", "scatter"),
     ],
 )
-def test_a_parabola_that_cannot_be_believed_says_why(log_n, coefficients, reason):
-    assert reason in parabola_doubt(log_n, np.array(coefficients), 1.0)
+def test_a_parabola_without_a_usable_vertex_says_why(log_n, coefficients, code, reason):
+    doubt = parabola_doubt(log_n, np.array(coefficients), 1.0)
+    assert doubt.code == code
+    assert reason in doubt.reason
 
 
 def test_runs_of_one_size_are_averaged():
@@ -89,7 +91,7 @@ def test_the_envelope_is_recovered_from_exact_minima():
     assert np.exp(found) == pytest.approx(1.7 + 1e3 * np.exp(-0.16 * ahead), rel=0.01)
 
 
-def test_a_curve_bears_its_planned_budget_to_the_last_digit():
+def test_a_curve_has_its_planned_budget_to_the_last_digit():
     budgets = [1.6e10, 3e10, 7.1e10, 1.1e11]
     laws = fit(isoflop_table(HOFFMANN, budgets, 7, noise=0.001), options=FitOptions(num_bootstraps=20))
     assert [c.compute_budget for c in laws.isoflop_curves] == budgets

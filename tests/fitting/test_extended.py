@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import multivariate_normal
 from tables_of_runs import DATA, isoflop_table, make_table, read_published
+from worlds import adaptive_sweep, draw_world
 
 from flops_fit.fitting import ChinchillaLaw, FitOptions, fit
 from flops_fit.fitting.inputs.log_runs import make_log_runs
@@ -13,7 +14,6 @@ from flops_fit.fitting.methods.extended.fit import fit_extended
 from flops_fit.fitting.methods.extended.form import NUM_PARAMETERS, extended_jacobian, extended_log_loss, log_loss_slope
 from flops_fit.fitting.methods.extended.law import extended_optimum, fit_extended_law, weigh_priors
 from flops_fit.fitting.methods.extended.prior import log_evidence, shape_priors
-from flops_fit.fitting.simulation import adaptive_sweep, draw_world
 
 PARAMETERS = np.array([[0.4, -0.3, -0.5, -1.1, -1.2, -0.2, 0.01, -0.008, 0.02, 0.03]])
 HOFFMANN = ChinchillaLaw(E=1.69, A=406.4, B=410.7, alpha=0.34, beta=0.28)

@@ -1,4 +1,4 @@
-"""Every finding appears when it should, and a clean sweep is told nothing but its extrapolation."""
+"""Every finding appears when it should, and a clean sweep has none but its extrapolation."""
 
 from dataclasses import replace
 
@@ -50,6 +50,14 @@ def test_nothing_is_predicted_from_two_budgets():
 
 def test_optimum_at_edge():
     assert "optimum_at_edge" in findings(isoflop_table(HOFFMANN, BUDGETS, 7, centre=8.0, noise=0.001))
+
+
+def test_curves_with_their_minimum_on_either_side_are_both_listed():
+    table = isoflop_table(HOFFMANN, BUDGETS, 16, reach=8)
+    is_small = table.num_params < 0.9 * HOFFMANN.n_opt(table.compute_budget)
+    message = findings(table.take(is_small == (table.compute_budget > 2e19)))["optimum_at_edge"].message
+    assert "beyond the smallest size" in message
+    assert "beyond the largest size" in message
 
 
 def test_negative_curvature():
@@ -118,15 +126,55 @@ def test_methods_disagree_where_no_law_holds():
     assert "methods_disagree" in findings(replace(table, loss=bent))
 
 
-def test_extrapolation_beyond_the_roll_outs_is_told_with_the_prediction():
-    laws = fit(isoflop_table(HOFFMANN, BUDGETS, 7, noise=0.002), options=FAST)
-    assert laws.predict(3.1e20).findings == ()
-    (near,) = laws.predict(1e22).findings
-    (far,) = laws.predict(1e25).findings
+@pytest.fixture(scope="module")
+def clean():
+    return fit(isoflop_table(HOFFMANN, BUDGETS, 7, noise=0.002), options=FAST)
+
+
+def test_extrapolation_beyond_the_backtests_is_reported_with_the_prediction(clean):
+    assert clean.predict(3.1e20).findings == ()
+    (near,) = clean.predict(1e22).findings
+    (far,) = clean.predict(1e25).findings
     assert (near.code, near.level, far.level) == ("extrapolation", "info", "warning")
 
 
-def test_no_rollouts_with_three_budgets_and_a_floor_instead():
+@pytest.mark.parametrize(("compute", "code"), [(1e15, "below_sweep"), (9e17, "below_sweep"), (1e26, "extrapolation")])
+def test_a_prediction_outside_the_sweep_leads_with_that(clean, compute, code):
+    trust = clean.predict(compute).trust
+    assert trust.level != "ok"
+    assert code in {reason.code for reason in trust.reasons}
+    if trust.level == "care":
+        assert trust.reasons[0].code == code
+        assert trust.headline.startswith(f"Use with care: {trust.reasons[0].message}")
+
+
+def test_a_prediction_below_the_sweep_states_its_factor_and_widens_with_it(clean):
+    finding = clean.predict(1e15).findings[0]
+    assert finding.level == "warning"
+    assert "1,000x below the smallest fitted budget" in finding.message
+    # Without backtests the stated floor alone is the form part: proportional to .3 + log10 of the distance.
+    floor = fit(isoflop_table(HOFFMANN, BUDGETS[:4], 7, noise=0.001), options=replace(FAST, max_hidden_budgets=0))
+    parts = [floor.predict(c, law="windowed").num_params_estimate.form_interval for c in (1e18, 1e16, 1e14)]
+    widths = np.array([np.log(high / low) for low, high in parts])
+    assert widths / widths[0] == pytest.approx([1.0, 2.3 / 0.3, 4.3 / 0.3], rel=1e-6)
+
+
+def test_the_whole_sweep_is_within_range_to_the_last_digit():
+    budgets = [1.1e18, 3.3e18, 1.23e19, 4.7e19, 1.7e20, 6.1e20]
+    laws = fit(isoflop_table(HOFFMANN, budgets, 7, noise=0.002), options=FAST)
+    assert (laws.min_compute, laws.max_compute) == (budgets[0], budgets[-1])
+    for compute in budgets:
+        assert not {f.code for f in laws.predict(compute).findings} & {"below_sweep", "extrapolation"}
+
+
+def test_the_tested_factor_is_that_of_the_budgets():
+    laws = fit(isoflop_table(HOFFMANN, [1e18, 3e18, 1e19, 3e19, 1e20, 3e20], 7, noise=0.002), options=FAST)
+    assert laws.tested_factor == 30.0
+    assert laws.is_tested(9e21)
+    assert not laws.is_tested(9.001e21)
+
+
+def test_no_backtests_with_three_budgets_and_a_floor_instead():
     laws = fit(isoflop_table(HOFFMANN, BUDGETS[:3], 7, noise=0.001), options=FAST)
     assert "no_backtest" in {f.code for f in laws.findings}
     assert laws.recommendation.n_form_sd == pytest.approx(0.07 * np.log(10))
@@ -134,20 +182,20 @@ def test_no_rollouts_with_three_budgets_and_a_floor_instead():
     assert part[1] / part[0] > 1.2
 
 
-@pytest.mark.parametrize(("top", "told"), [(2e19, True), (4e19, False)])
-def test_budgets_over_less_than_a_decade_and_a_half(top, told):
+@pytest.mark.parametrize(("top", "reported"), [(2e19, True), (4e19, False)])
+def test_budgets_over_less_than_a_decade_and_a_half(top, reported):
     table = isoflop_table(HOFFMANN, np.geomspace(1e18, top, 5), 7, noise=0.002)
-    assert ("short_span" in findings(table)) == told
+    assert ("short_span" in findings(table)) == reported
 
 
-def test_an_asymptote_at_its_bound_is_told_of_the_recommended_law():
+def test_an_asymptote_at_its_bound_is_reported_of_the_recommended_law():
     # Losses that fall as a pure power law: no E is low enough.
     pure = ChinchillaLaw(E=1e-9, A=50.0, B=50.0, alpha=0.2, beta=0.2)
     straight = {"interaction_prior_sd": 0.01, "curvature_prior_sd": 1e-4, "short_run_prior_sd": 1e-4}
     table = isoflop_table(pure, BUDGETS, 7, noise=0.0005)
     found = findings(table, law="extended", **straight)["parameter_at_bound"]
     assert found.level == "warning"
-    assert "extended: at the bound of its range: E" in found.message
+    assert "Extended law: at the bound of its range: E" in found.message
 
 
 def test_a_score_in_place_of_a_loss_is_refused_trust():
@@ -190,12 +238,15 @@ def test_an_exponent_that_noise_hides():
     table = isoflop_table(HOFFMANN, BUDGETS, 7)
     noise = np.random.default_rng(1).standard_normal(len(table.loss))
     laws = fit(replace(table, loss=table.loss * np.exp(0.3 * noise)), options=FAST)
-    assert {f.code: f.level for f in laws.findings}["exponent_unknown"] == "error"
+    unknown = next(f for f in laws.findings if f.code == "exponent_unknown")
+    assert unknown.level == "error"
+    assert "essentially unconstrained (90% CI [" in unknown.message
     assert not laws.laws["extended"].knows_exponent
+    assert laws.methods["extended"].law is laws.laws["extended"]
     # Another law that knows it gives the numbers, and is no reason to trust them.
     assert laws.recommended != "extended"
     assert laws.laws[laws.recommended].knows_exponent
-    assert "extended cannot tell the exponent" in laws.reason
+    assert "predictions come from another method that does constrain it" in laws.reason
 
 
 def test_an_untested_exponent_is_no_surer_than_the_stated_floor():

@@ -7,15 +7,9 @@ from tables_of_runs import isoflop_table, make_table, read_published
 
 from flops_fit.fitting import ChinchillaLaw, FitOptions
 from flops_fit.fitting.inputs.log_runs import make_log_runs
-from flops_fit.fitting.methods.approach3 import fit_approach3
+from flops_fit.fitting.methods.approach3 import fit_chinchilla
 from flops_fit.fitting.methods.chinchilla import fit as parametric
-from flops_fit.fitting.methods.chinchilla.fit import (
-    fit_parametric,
-    make_problem,
-    parametric_gradient,
-    parametric_objective,
-    refine_parametric,
-)
+from flops_fit.fitting.methods.chinchilla.fit import fit_parametric, make_problem
 
 OBJECTIVES = ("huber_log", "squared_log", "squared")
 # Hoffmann et al. 2022, Muennighoff et al. 2023 (alpha = beta), and one with very different exponents.
@@ -29,6 +23,14 @@ SURFACES = (
 def problem_of(table, objective="huber_log", delta=1e-3):
     log_runs = make_log_runs(table)
     return make_problem(log_runs.log_n, log_runs.log_d, log_runs.log_loss, objective, delta)
+
+
+def objective_at(problem, weights, theta):
+    return parametric._evaluate(problem, weights, theta).value
+
+
+def gradient_at(problem, weights, theta):
+    return parametric._evaluate(problem, weights, theta).gradient
 
 
 def natural(problem, theta):
@@ -87,11 +89,11 @@ def test_the_gradient_is_that_of_the_objective(objective):
     problem = problem_of(isoflop_table(SURFACES[0], np.geomspace(1e17, 1e20, 5), 6, noise=0.01), objective)
     weights = np.random.default_rng(1).uniform(0, 2, (1, 30))
     theta = np.array([[0.3, -0.5, -0.2, 0.4, 0.25]])
-    exact = parametric_gradient(problem, weights, theta)[0]
+    exact = gradient_at(problem, weights, theta)[0]
     for i in range(5):
         shift = np.zeros((1, 5))
         shift[0, i] = 1e-6
-        up, down = (parametric_objective(problem, weights, theta + s * shift)[0] for s in (1, -1))
+        up, down = (objective_at(problem, weights, theta + s * shift)[0] for s in (1, -1))
         # Central differences of a function of size 1 are good to about 1e-16 / 1e-6.
         assert exact[i] == pytest.approx((up - down) / 2e-6, rel=1e-5, abs=1e-8)
 
@@ -105,7 +107,7 @@ def test_the_hessian_is_that_of_the_objective(objective):
     for i in range(5):
         shift = np.zeros((1, 5))
         shift[0, i] = 1e-6
-        up, down = (parametric_gradient(problem, weights, theta + s * shift)[0] for s in (1, -1))
+        up, down = (gradient_at(problem, weights, theta + s * shift)[0] for s in (1, -1))
         assert exact[i] == pytest.approx((up - down) / 2e-6, rel=1e-4, abs=1e-6)
 
 
@@ -117,7 +119,7 @@ def test_random_starts_reach_the_optimum_of_the_grid_search(objective, noise):
     best = fit_parametric(problem, np.ones((1, 60)), keep=5, tolerance=1e-13)
     alpha, beta = rng.uniform(0.1, 1.2, (2, 200))
     terms = np.log(rng.uniform(0.05, 0.95, (3, 200)) * table.loss.min())
-    found = refine_parametric(problem, np.ones((200, 60)), np.stack([*terms, alpha, beta], axis=1), 1e-13)
+    found = parametric._newton(problem, np.ones((200, 60)), np.stack([*terms, alpha, beta], axis=1), 1e-13, 150)[0]
     # Noise-free objectives end at rounding, where a ratio means nothing.
     reached = found.objective <= best.objective[0] * (1 + 1e-6) + 1e-18
     assert reached.mean() >= 0.99
@@ -129,9 +131,9 @@ def test_scipy_finds_nothing_better_on_published_runs(chinchilla_240):
     best = fit_parametric(problem, weights, keep=5, tolerance=1e-13)
     for start in ([0.5, -0.5, -0.5, 0.3, 0.3], [0.0, 0.2, -1.0, 0.6, 0.2]):
         other = minimize(
-            lambda t: 1e3 * parametric_objective(problem, weights, t[None])[0],
+            lambda t: 1e3 * objective_at(problem, weights, t[None])[0],
             np.array(start),
-            jac=lambda t: 1e3 * parametric_gradient(problem, weights, t[None])[0],
+            jac=lambda t: 1e3 * gradient_at(problem, weights, t[None])[0],
             method="L-BFGS-B",
         )
         assert best.objective[0] <= other.fun / 1e3 * (1 + 1e-9)
@@ -157,7 +159,7 @@ def test_a_few_bad_runs_hardly_move_the_robust_law():
         bad = rng.random(35) < 0.05
         loss = table.loss * np.where(bad, 1 + rng.uniform(0.01, 0.06, 35), 1.0)
         log_runs = make_log_runs(make_table(table.num_params, table.num_tokens, loss))
-        method = fit_approach3("approach3", log_runs, FitOptions(), rng, count=20, windowed=False)
+        method = fit_chinchilla("approach3", log_runs, FitOptions(), rng, count=20, windowed=False)
         n, _ = method.optimum(np.array([np.log(1e20)]), 0.9)
         errors.append((n.value[0] - np.log(SURFACES[0].n_opt(1e20))) / np.log(10))
     assert np.sqrt(np.mean(np.square(errors))) <= 0.02

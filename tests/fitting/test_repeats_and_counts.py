@@ -41,19 +41,6 @@ def test_the_worth_of_repeats_is_recovered():
     assert found.high >= 15.0 / 1.27
 
 
-def test_the_best_split_of_scarce_data_is_that_of_brute_force():
-    method = fit_data_constrained(repeated_runs(), FAST)
-    n, d, loss = method.best_with_unique_tokens(1e20, 1e9)
-    sizes = np.geomspace(1e8, 1e11, 40_001)
-    tokens = 1e20 / (6 * sizes)
-    worth = effective_tokens(tokens, np.full(len(tokens), 1e9), float(method.repeat_constant[0]))
-    values = {k: v.value for k, v in method.law.parameters.items() if k != "R"}
-    brute = ChinchillaLaw(**values).loss(sizes, worth)
-    assert loss == pytest.approx(brute.min(), rel=1e-4)
-    assert n == pytest.approx(sizes[np.argmin(brute)], rel=0.02)
-    assert d == pytest.approx(1e20 / (6 * n))
-
-
 def test_one_call_fits_the_plain_laws_to_few_epochs_and_this_law_to_all():
     laws = fit(repeated_runs(noise=0.002), options=FAST)
     assert laws.laws["data_constrained"].num_runs == 120

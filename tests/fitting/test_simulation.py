@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
+from worlds import WORLDS, adaptive_sweep, draw_world
 
 from flops_fit.fitting import ChinchillaLaw, fit, mock_law, simulate_results
 from flops_fit.fitting.laws import ChinchillaLaw as Law
-from flops_fit.fitting.simulation import WORLDS, adaptive_sweep, draw_world
 from flops_fit.records import Experiment, Recipe, SweepPlan, content_id
 
 

@@ -1,1 +1,1 @@
-"""Backtests: hide the largest budgets, predict them, score the error."""
+"""Backtests: hold out the largest budgets, predict them, score the error."""

@@ -1,11 +1,11 @@
-"""The backtest table: every method, the default, and the two baselines against each hidden budget."""
+"""The backtest table: every method, the default, and the two baselines against each held-out budget."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from flops_fit.fitting.backtest.form_error import REACH_OFFSET, form_uncertainty
+from flops_fit.fitting.backtest.form_error import REACH_OFFSET, form_uncertainty, widen_law
 from flops_fit.fitting.backtest.trials import (
     Observed,
     Trial,
@@ -34,12 +34,12 @@ class Backtest:
 
 
 def run_backtest(methods: Methods, options: FitOptions, recommend: Recommend) -> Backtest:
-    """Hides the top budgets one after another and tests what the rest predicts.
+    """Holds out the top budgets one after another and tests what the rest predicts.
 
     Args:
         methods: Fitted to all runs.
-        options: How many budgets are hidden, and the level.
-        recommend: Chooses the law of a "default" row by what that row could see itself: nothing hidden from it.
+        options: How many budgets are held out, and the level.
+        recommend: Chooses the law of a "default" row from what was known without the budgets held out.
     """
     log_runs = methods.log_runs
     observed = observed_minima(methods.curves, options.level)
@@ -67,7 +67,7 @@ def _default_rows(
     options: FitOptions,
     recommend: Recommend,
 ) -> list[BacktestRow]:
-    """What the default would have said with ``depth`` budgets unseen."""
+    """What the default would have predicted with ``depth`` budgets held out."""
     top = hidden[depth].log_runs.num_budgets
     inner = tuple(
         trial
@@ -75,7 +75,7 @@ def _default_rows(
         if depth < deeper <= depth + options.max_hidden_budgets
         for trial in trials_of(deeper, found, log_runs, observed, top, options.level)
     )
-    law = recommend(inner, {name: method.law for name, method in hidden[depth].fitted.items()})
+    law = recommend(inner, hidden[depth].with_laws(lambda law: widen_law(law, inner, options)).fitted_laws)
     n_form, loss_form, _ = form_uncertainty([t for t in inner if t.law == law], options)
     quantile = normal_quantile(options.level)
     return [_row(t, "default", quantile, n_form, loss_form) for t in trials if t.hidden == depth and t.law == law]

@@ -1,11 +1,11 @@
-"""Would the smaller budgets have predicted the larger ones? The test that gates the answer.
+"""Trials: predictions of the larger budgets from the smaller ones, beside what was observed.
 
-The top 1, 2, ... budgets are hidden, every method is fitted to the rest, and its N_opt and loss at each hidden
-budget are compared with what was then observed: the parabola's minimum of that budget. Two baselines stand
-beside: D/N = 20, and a line of slope 1/2 through the known minima.
+The top 1, 2, ... budgets are held out, every method is fitted to the rest, and its N_opt and loss at each of them
+are compared with what was observed: the minimum of that budget's parabola. Two baselines are scored
+too: D/N = 20, and a line of slope 1/2 through the known minima.
 
-Only budgets with a believable minimum are counted as hidden. Where fewer than three have one (a ladder, say), the
-largest sixth, third and half of the runs are hidden instead, and what is tested is the law's loss at those hidden
+Only budgets with a usable minimum count as held out. Where fewer than three have one (a ladder, say), the
+largest sixth, third and half of the runs are held out instead, and the test is of the law's loss at those held-out
 runs that lie near the envelope of all.
 """
 
@@ -22,20 +22,20 @@ from flops_fit.fitting.options import FitOptions
 from flops_fit.fitting.uncertainty.resampling import normal_quantile
 
 MIN_BUDGETS_LEFT = 3
-"""A backtest from two budgets tests nothing: no method gives an exponent there."""
+"""A backtest from two budgets tests nothing: no method is fitted there."""
 MIN_OBSERVED = 3
 MIN_RUNS_LEFT = 8
 NEAR = 0.1
-"""Hidden runs further above the envelope than this share test the law where nobody will use it."""
+"""Held-out runs further above the envelope than this share test the law where nobody will use it."""
 RUN_NOISE = 0.002
 """Sd of one run's log loss between seeds, about (Porian et al. 2024 assume the same)."""
 BOOTSTRAPS = 60
-"""Enough for the standard error that a backtest is measured in."""
+"""Enough for the standard error that a backtest is scored against."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Observed:
-    """What a budget's own curve says, to hold predictions against."""
+    """The minimum of a budget's own curve, to score predictions with."""
 
     compute: float
     """The budget, FLOPs."""
@@ -47,15 +47,17 @@ class Observed:
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """One method's prediction of one hidden budget."""
+    """One method's prediction of one held-out budget."""
 
     hidden: int
-    """How many top budgets its fit did not see."""
+    """How many top budgets were held out of its fit."""
     law: str
     compute: float
-    """FLOPs of the hidden budget or run."""
+    """FLOPs of the held-out budget or run."""
+    factor: float
+    """C over the largest budget of its fit."""
     reach: float
-    """log10 of C over the largest budget that it saw."""
+    """log10 of that."""
     n_error: float | None
     """ln predicted minus ln observed N_opt; None where no minimum was observed."""
     n_sd: float
@@ -65,7 +67,7 @@ class Trial:
 
 
 def observed_minima(curves: tuple[IsoflopCurve, ...], level: float) -> dict[int, Observed]:
-    """The believable minima by budget index, with standard errors from their intervals."""
+    """The usable minima by budget index, with standard errors from their intervals."""
     half = 2 * normal_quantile(level)
     found = {}
     for index, curve in enumerate(curves):
@@ -88,9 +90,9 @@ def has_minima(observed: dict[int, Observed]) -> bool:
 
 
 def fit_hidden(log_runs: LogRuns, observed: dict[int, Observed], options: FitOptions) -> dict[int, Methods]:
-    """All methods with the top 1, 2, ... observed budgets, and all above them, hidden.
+    """All methods with the top 1, 2, ... observed budgets, and all above them, held out.
 
-    Twice as many are hidden as are reported, so that the default's own choice can be backtested too.
+    Twice as many are held out as are reported, so that the default's own choice can be backtested too.
     """
     if has_minima(observed):
         targets = sorted(observed, reverse=True)[: 2 * options.max_hidden_budgets]
@@ -110,7 +112,7 @@ def fit_hidden(log_runs: LogRuns, observed: dict[int, Observed], options: FitOpt
 def trials_of(
     hidden: int, methods: Methods, log_runs: LogRuns, observed: dict[int, Observed], top: int, level: float
 ) -> tuple[Trial, ...]:
-    """What every method says of the budgets that it did not see, up to budget index ``top`` (exclusive)."""
+    """Every method's predictions of the budgets held out of its fit, up to budget index ``top`` (exclusive)."""
     if has_minima(observed):
         return _optimum_trials(hidden, methods, observed, top, level)
     return _loss_trials(hidden, methods, log_runs, top, level)
@@ -135,6 +137,7 @@ def _loss_trials(hidden: int, methods: Methods, log_runs: LogRuns, top: int, lev
                 hidden=hidden,
                 law=name,
                 compute=float(np.exp(log_c[i])),
+                factor=float(np.exp(log_c[i]) / methods.log_runs.budgets[-1]),
                 reach=float(log_c[i] - methods.log_runs.log_c_top) / float(np.log(10)),
                 n_error=None,
                 n_sd=0.0,
@@ -164,6 +167,7 @@ def _optimum_trials(
                 hidden=hidden,
                 law=name,
                 compute=t.compute,
+                factor=float(t.compute / methods.log_runs.budgets[-1]),
                 reach=float((log_c[i] - methods.log_runs.log_c_top) / np.log(10)),
                 n_error=float(n.value[i] - t.log_n),
                 n_sd=float(np.hypot(n_sd[i], t.log_n_sd)),

@@ -1,4 +1,4 @@
-"""What must a reader know before believing a number? All findings of one fit, from the three files beside."""
+"""Diagnostics: the findings about the runs, the curves and the laws of one fit."""
 
 from flops_fit.fitting.diagnostics.curves import diagnose_curves
 from flops_fit.fitting.diagnostics.laws import diagnose_laws
@@ -11,7 +11,7 @@ ORDER = {"error": 0, "warning": 1, "info": 2}
 
 
 def diagnose(laws: ScalingLaws, methods: Methods) -> tuple[Finding, ...]:
-    """Everything worth saying, the worst first."""
+    """All findings, the gravest first."""
     found = [
         *diagnose_runs(laws.runs, methods.log_runs),
         *diagnose_curves(methods),

@@ -1,30 +1,33 @@
-"""Which IsoFLOP curves have a minimum that can be believed, and are there enough of them?"""
+"""Findings about the IsoFLOP curves: refused minima, flat valleys, and too few budgets."""
 
 from collections.abc import Iterator
 
 import numpy as np
 
+from flops_fit.fitting.methods.isoflop_curve import MIN_SIZES
 from flops_fit.fitting.methods.registry import Methods
+from flops_fit.fitting.methods.result import CurveCode
 from flops_fit.records import Finding
 
 ENOUGH_BUDGETS = 5
 """Three budgets gave the same N_opt and R^2 = 0 (research/requirements.md, F2)."""
 MIN_BUDGETS = 3
+REFUSALS: tuple[CurveCode, ...] = ("optimum_at_edge", "negative_curvature", "few_sizes", "scattered_curve")
 FLAT = 3.0
 """Ratio of the ends of a minimum's interval above which the valley is called flat."""
 
 
 def diagnose_curves(methods: Methods) -> Iterator[Finding]:
-    """Yields findings about refused minima, flat valleys and too few budgets."""
+    """Yields findings about curves without a usable minimum."""
     if methods.log_runs.is_scattered:
         yield Finding(
             level="warning",
             code="no_isoflop_curves",
             message=(
-                f"The {len(methods.log_runs)} runs stand on {methods.log_runs.num_budgets} different budgets, so there "
+                f"The {len(methods.log_runs)} runs have {methods.log_runs.num_budgets} different budgets, so there "
                 "are no IsoFLOP curves and no minimum was observed."
             ),
-            advice="The joint laws stand alone; what they say of N_opt cannot be tested on these runs.",
+            advice="Only parametric laws were fitted; their N_opt cannot be tested on these runs.",
         )
         if methods.log_runs.num_budgets >= MIN_BUDGETS:
             return
@@ -35,43 +38,39 @@ def diagnose_curves(methods: Methods) -> Iterator[Finding]:
             level="error" if too_few else "warning",
             code="few_budgets",
             message=(
-                f"{usable} of {len(methods.curves)} budgets have a believable minimum; an exponent needs "
+                f"{usable} of {len(methods.curves)} budgets have a usable minimum; an exponent needs "
                 f"{ENOUGH_BUDGETS}{', and none is taken from fewer than three budgets' if too_few else ''}."
             ),
             advice="Add budgets, or sizes around the minima that were refused.",
         )
-    for code, word in (
-        ("optimum_at_edge", "beyond"),
-        ("negative_curvature", "bends"),
-        ("few_sizes", "only"),
-        ("scattered_curve", "scatter"),
-    ):
-        yield from _refused(methods, code, word)
+    for code in REFUSALS:
+        yield from _refused(methods, code)
     flat = [c.compute_budget for c in methods.curves if c.n_opt is not None and c.n_opt.high / c.n_opt.low > FLAT]
     if flat:
         yield Finding(
             level="warning",
             code="flat_valley",
             message=(
-                f"At {_list(flat)} FLOPs the curve is so flat against its noise that N_opt is known to a factor of "
-                f"{FLAT:g} at best."
+                f"At {_list(flat)} FLOPs the curve is so flat against its noise that the interval of N_opt spans more "
+                f"than {FLAT:g}x."
             ),
             advice="Spread the sizes wider, or add seeds; the loss there hardly depends on N.",
         )
 
 
-def _refused(methods: Methods, code: str, word: str) -> Iterator[Finding]:
-    curves = [c for c in methods.curves if c.reason is not None and word in c.reason]
+def _refused(methods: Methods, code: CurveCode) -> Iterator[Finding]:
+    curves = [c for c in methods.curves if c.code == code]
     if not curves:
         return
-    level = "warning"
-    if code == "few_sizes" and len(curves) < len(methods.curves) / 2:
-        level = "info"
+    budgets: dict[str, list[float]] = {}
+    for curve in curves:
+        reason = f"fewer than {MIN_SIZES} sizes" if code == "few_sizes" else str(curve.reason)
+        budgets.setdefault(reason, []).append(curve.compute_budget)
     yield Finding(
-        level="warning" if level == "warning" else "info",
+        level="info" if code == "few_sizes" and len(curves) < len(methods.curves) / 2 else "warning",
         code=code,
-        message=f"At {_list([c.compute_budget for c in curves])} FLOPs: {curves[0].reason}.",
-        advice="No minimum is taken from these budgets. Add sizes there, on the side of the minimum.",
+        message=" ".join(f"At {_list(where)} FLOPs: {reason}." for reason, where in budgets.items()),
+        advice="These budgets have no usable minimum. Add sizes there, on the side of the minimum.",
     )
 
 

@@ -1,4 +1,4 @@
-"""Do the fitted laws agree with each other, with the hidden budgets, and with what the runs can tell?"""
+"""Findings about the laws: bounds, separability, disagreement, and backtests."""
 
 from collections.abc import Iterator
 
@@ -6,15 +6,15 @@ import numpy as np
 
 from flops_fit.fitting.methods.approach3 import ParametricMethod
 from flops_fit.fitting.methods.chinchilla.fit import make_problem, parametric_information
-from flops_fit.fitting.methods.registry import Methods
+from flops_fit.fitting.methods.registry import Methods, compared_methods, method_phrase, method_title
 from flops_fit.fitting.recommendation import default_law
 from flops_fit.fitting.scaling_laws import ScalingLaws
+from flops_fit.quantities import format_count
 from flops_fit.records import Finding
 
 TARGET = 10.0
 """Methods are compared at this many times the largest budget."""
 DISAGREEMENT = 1.25
-COMPARED = ("approach2", "windowed", "extended")
 MAX_CORRELATION = 0.98
 MAX_CONDITION = 2e4
 """Of the scaled information matrix. Published IsoFLOP sweeps have 600 to 4000, D = 20 N in every run 1e10."""
@@ -25,10 +25,11 @@ WORSE_SHARE = 1.0
 def diagnose_laws(laws: ScalingLaws, methods: Methods) -> Iterator[Finding]:
     """Yields findings about bounds, separability, disagreement and backtests."""
     if laws.recommended is None:
+        reasons = "; ".join(f"{method_title(name)}: {law.reason.rstrip('.')}" for name, law in laws.laws.items())
         yield Finding(
             level="error",
             code="no_law",
-            message=f"No method gives a number: {'; '.join(f'{k}: {v.reason}' for k, v in laws.laws.items())}",
+            message=f"No method could be fitted: {reasons}.",
             advice="Train sizes on both sides of the minimum at five budgets or more.",
         )
         return
@@ -37,8 +38,8 @@ def diagnose_laws(laws: ScalingLaws, methods: Methods) -> Iterator[Finding]:
             yield Finding(
                 level="warning" if name == laws.recommended else "info",
                 code="parameter_at_bound" if law.outcome == "at_bound" else "not_converged",
-                message=f"{name}: {law.reason}.",
-                advice="These runs do not pin this parameter down; do not quote it.",
+                message=f"{method_title(name)}: {law.reason}.",
+                advice="These runs do not constrain this parameter; do not quote it.",
             )
     yield from _exponent(laws)
     yield from _separability(methods)
@@ -51,13 +52,15 @@ def _exponent(laws: ScalingLaws) -> Iterator[Finding]:
     for name in dict.fromkeys(name for name in (laws.recommended, first) if name is not None):
         law = laws.laws[name]
         if law.a is not None and not law.knows_exponent:
-            instead = "" if name == laws.recommended else f"; {laws.recommended} is shown instead"
+            instead = (
+                "" if name == laws.recommended else ", so predictions come from another method that does constrain it"
+            )
             yield Finding(
                 level="error",
                 code="exponent_unknown",
                 message=(
-                    f"By the {name} law, a in N_opt ~ C^a is known to [{law.a.low:.3g}, {law.a.high:.3g}] only, as "
-                    f"good as not at all{instead}."
+                    f"{method_title(name)}: the exponent a in N_opt ~ C^a is essentially unconstrained "
+                    f"({law.a.level:.0%} CI [{law.a.low:.3g}, {law.a.high:.3g}]){instead}."
                 ),
                 advice="Add budgets, sizes on both sides of each minimum, or seeds: the noise hides the optimum.",
             )
@@ -78,8 +81,8 @@ def _separability(methods: Methods) -> Iterator[Finding]:
             level="warning",
             code="exponents_not_separable",
             message=(
-                f"These runs hardly tell the five parameters apart: alpha and beta correlate by {alpha_beta:+.3f}, the "
-                f"condition number is {condition:.1e}."
+                f"These runs hardly separate the five parameters: alpha and beta correlate at {alpha_beta:+.3f}, and "
+                f"the condition number is {condition:.1e}."
             ),
             advice="Vary D/N more at each budget; until then trust N_opt(C), not the single parameters.",
         )
@@ -87,21 +90,21 @@ def _separability(methods: Methods) -> Iterator[Finding]:
 
 def _disagreement(laws: ScalingLaws) -> Iterator[Finding]:
     target = np.array([np.log(TARGET * laws.max_compute)])
-    said = {
+    n_opt = {
         name: float(np.exp(laws.methods[name].optimum(target, laws.options.level)[0].value[0]))
-        for name in COMPARED
+        for name in compared_methods()
         if name in laws.methods
     }
-    if len(said) >= 2 and max(said.values()) > DISAGREEMENT * min(said.values()):
-        listed = ", ".join(f"{name} {value:.3g}" for name, value in said.items())
+    if len(n_opt) >= 2 and max(n_opt.values()) > DISAGREEMENT * min(n_opt.values()):
+        listed = ", ".join(f"{method_title(name)} {format_count(value)}" for name, value in n_opt.items())
         yield Finding(
             level="warning",
             code="methods_disagree",
             message=(
-                f"At {TARGET:g} times the largest budget the methods put N_opt at {listed}: a factor of "
-                f"{max(said.values()) / min(said.values()):.3g} apart."
+                f"At {TARGET:g}x the largest budget the methods disagree on N_opt by "
+                f"{max(n_opt.values()) / min(n_opt.values()):.3g}x: {listed}."
             ),
-            advice="Look at the backtests for which to trust, and add a budget before spending on the largest.",
+            advice="See in the backtests which to trust, and add a budget before spending on the largest.",
         )
 
 
@@ -111,8 +114,8 @@ def _backtest(laws: ScalingLaws) -> Iterator[Finding]:
         yield Finding(
             level="warning",
             code="no_backtest",
-            message="Too few budgets to hide any, so the answer is untested; a stated floor widens its intervals.",
-            advice="Five budgets or more let the smaller ones predict the larger.",
+            message="Too few budgets to hold any out, so the answer is untested; a stated floor widens its intervals.",
+            advice="With five budgets or more the smaller ones can predict the larger.",
         )
         return
     z_loss = float(np.sqrt(np.mean([(t.loss_error / t.loss_sd) ** 2 for t in own])))
@@ -127,10 +130,9 @@ def _backtest(laws: ScalingLaws) -> Iterator[Finding]:
                 level="warning",
                 code="backtest_missed",
                 message=(
-                    f"Hidden budgets' {what} was missed by {z:.1f} standard errors (root mean square over "
-                    f"{len(own)} backtests)."
+                    f"On held-out budgets the RMS error in {what} was {z:.1f} standard errors ({len(own)} backtests)."
                 ),
-                advice=f"The interval of {what} is widened by a form part of {added:.3g} per decade for it.",
+                advice=f"The model-form part of the interval of {what} is widened by {added:.3g} per decade.",
             )
     yield from _baselines(laws)
 
@@ -141,15 +143,15 @@ def _baselines(laws: ScalingLaws) -> Iterator[Finding]:
         return float(np.median(errors)) if errors else None
 
     own = median("default")
-    for law, words in (("ratio20", "D/N = 20"), ("slope_half", "a line of slope 1/2")):
+    for law in ("ratio20", "slope_half"):
         baseline = median(law)
         if own is not None and baseline is not None and baseline < WORSE_SHARE * own:
             yield Finding(
                 level="info",
                 code="baseline_as_good",
                 message=(
-                    f"In the backtests {words} missed N_opt by {baseline:.2f} in ln (median), the default law by "
-                    f"{own:.2f}."
+                    f"On held-out budgets the median error in ln N_opt was {baseline:.2f} for {method_phrase(law)} and "
+                    f"{own:.2f} for {method_phrase('default')}."
                 ),
-                advice="Both stand beside each other in the backtest table.",
+                advice="The backtest table compares them.",
             )

@@ -1,4 +1,4 @@
-"""What is wrong with the runs themselves, before any law is fitted?"""
+"""Findings about the runs themselves, before any law is fitted."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -6,13 +6,14 @@ from collections.abc import Iterator
 import numpy as np
 
 from flops_fit.fitting.inputs.log_runs import LogRuns
+from flops_fit.quantities import count_of
 from flops_fit.records import Finding, RunTable
 
 SIX_TOLERANCE = 0.05
 BUDGET_TOLERANCE = 0.05
 WIDE_RANGE = 4.0
 MIN_SPAN = 10**1.5
-"""Budgets that span less tell little of an exponent (research/science.md section 1b, item 3)."""
+"""Budgets that span less hardly constrain an exponent (research/science.md section 1b, item 3)."""
 SAME = 1e-3
 MIN_BUDGETS = 3
 POSSIBLE_FLOPS = (1e-3, 1e6)
@@ -42,13 +43,14 @@ def diagnose_runs(runs: RunTable, log_runs: LogRuns) -> Iterator[Finding]:
 
 
 def _constant_columns(log_runs: LogRuns) -> Iterator[Finding]:
+    advice = "Train several sizes at several budgets: a law needs both N and D to vary."
     for name, column in (("N", log_runs.log_n), ("D", log_runs.log_d)):
         if np.ptp(column) < SAME:
             yield Finding(
                 level="error",
-                code=f"constant_{name.lower()}",
+                code="constant_n" if name == "N" else "constant_d",
                 message=f"{name} is the same in all {len(log_runs)} runs, so its effect on the loss is unknown.",
-                advice="Train several sizes at several budgets: a law needs both N and D to vary.",
+                advice=advice,
             )
 
 
@@ -58,8 +60,8 @@ def _span(log_runs: LogRuns) -> Iterator[Finding]:
         yield Finding(
             level="warning",
             code="short_span",
-            message=f"The budgets span a factor of {span:.3g} only, so noise weighs heavily in the exponents.",
-            advice="Add budgets until they span 1.5 decades, a factor of 32.",
+            message=f"The budgets span only {span:.3g}x, so the exponents are sensitive to noise.",
+            advice="Add budgets until they span 1.5 decades (32x).",
         )
 
 
@@ -105,7 +107,7 @@ def _learning_rate(runs: RunTable) -> Iterator[Finding]:
         yield Finding(
             level="warning",
             code="constant_learning_rate",
-            message=f"All runs use the learning rate {rate[0]:.3g} while N spans a factor of {spread:.0f}.",
+            message=f"All runs use the learning rate {rate[0]:.3g} while N spans {spread:.0f}x.",
             advice="The best rate falls with N; a fixed one favours some sizes and bends the law. Scale it with N.",
         )
 
@@ -151,18 +153,18 @@ def _flops(runs: RunTable, log_runs: LogRuns) -> Iterator[Finding]:
                 f"{int((off > BUDGET_TOLERANCE).sum())} runs spent FLOPs up to {np.expm1(off.max()):.0%} away from "
                 "their budget."
             ),
-            advice="Approach 2 treats a budget's runs as equal in FLOPs; the joint laws use what each run spent.",
+            advice="Approach 2 treats a budget's runs as equal in FLOPs; the parametric laws use what each run spent.",
         )
 
 
 def _excluded(runs: RunTable) -> Iterator[Finding]:
     reasons = Counter((e.code, e.reason) for e in runs.excluded)
     for (excluded_as, reason), count in reasons.items():
-        code = "outliers" if excluded_as == "outlier" else "runs_excluded"
+        outlier = excluded_as == "outlier"
         first = ", ".join(e.source for e in runs.excluded if e.reason == reason)[:120]
         yield Finding(
-            level="warning" if code == "outliers" else "info",
-            code=code,
-            message=f"{count} runs are left out ({first}): {reason}.",
-            advice="Look at these runs; the fit without exclusions is kept beside (laws_without_exclusions).",
+            level="warning" if outlier else "info",
+            code="outliers" if outlier else "runs_excluded",
+            message=f"{count_of(count, 'run')} left out ({first}): {reason}.",
+            advice="Look at these runs; laws_without_exclusions holds the fit with them.",
         )

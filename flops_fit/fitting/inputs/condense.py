@@ -1,4 +1,4 @@
-"""Large tables, condensed to weighted cells of budget, N and D, so that a bootstrap of them stays possible."""
+"""Large tables, condensed to weighted cells of budget, N and D, so that a bootstrap stays affordable."""
 
 from dataclasses import replace
 

@@ -20,7 +20,7 @@ FINISHED = 0.98
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Selection:
-    """The runs that enter, and the table as it stood before any was judged by its loss or epochs."""
+    """The runs that enter, and the table before any run was left out for its loss or epochs."""
 
     runs: RunTable
     before: RunTable
@@ -28,7 +28,7 @@ class Selection:
 
 
 def select_for_fit(runs: RunTable, options: FitOptions) -> Selection:
-    """Leaves out what no law can hold. See the module's docstring for the order."""
+    """Leaves out runs that no law describes. See the module's docstring for the order."""
     if runs.schedule_tokens is not None:
         share = runs.num_tokens / runs.schedule_tokens
         unfinished = np.isfinite(share) & (share < FINISHED)

@@ -1,4 +1,4 @@
-"""What do the runs look like to a fitter: logs, budgets, groups, and which rows enter?"""
+"""Runs in logs, with their budgets and groups, as the fitters take them."""
 
 from dataclasses import dataclass, replace
 
@@ -110,7 +110,7 @@ def take_log_runs(log_runs: LogRuns, keep: NDArray[np.bool_]) -> LogRuns:
 def near_optimum(log_runs: LogRuns, share: float) -> NDArray[np.bool_]:
     """Marks runs whose loss is at most ``share`` above the best of their budget.
 
-    A budget of fewer than four runs has no best to speak of: there the lower convex hull of ln loss over ln C of
+    A budget of fewer than four runs has no reliable best: there the lower convex hull of ln loss over ln C of
     all runs stands for it.
     """
     best = np.full(log_runs.num_budgets, np.inf)

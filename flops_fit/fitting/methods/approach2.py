@@ -1,7 +1,7 @@
-"""What do the minima of the IsoFLOP curves say together? Approach 2, with a parabola or Akima's spline.
+"""Approach 2: a line through the minima of the IsoFLOP curves, by parabola or by Akima's spline.
 
-ln N_opt is a line in ln C, and the loss at the minima an envelope E + k C^-g. A budget whose minimum cannot
-be believed is left out and listed; fewer than three believable budgets give no line, and fewer than five a
+ln N_opt is a line in ln C, and the loss at the minima an envelope E + k C^-g. A budget without a usable
+minimum is left out and listed; fewer than three usable budgets are refused, and fewer than five are a
 finding (research/requirements.md, F2).
 """
 
@@ -14,13 +14,17 @@ from flops_fit.fitting.inputs.log_runs import LogRuns
 from flops_fit.fitting.methods.isoflop_curve import (
     MIN_SIZES,
     CurveCells,
+    Doubt,
+    Minima,
     Minimum,
     akima_minimum,
     curve_cells,
     fit_parabola,
     parabola_doubt,
+    too_few_sizes,
     window_of,
 )
+from flops_fit.fitting.methods.method import MIN_BUDGETS, FitInputs
 from flops_fit.fitting.methods.optimum_line import LineMethod, draw_line
 from flops_fit.fitting.methods.result import IsoflopCurve, LawFit, refused_law
 from flops_fit.fitting.options import FitOptions
@@ -28,10 +32,8 @@ from flops_fit.fitting.uncertainty.resampling import draw_noise, group_correlati
 from flops_fit.fitting.uncertainty.spread import interval_of
 from flops_fit.records import FloatArray
 
-MIN_BUDGETS = 3
-"""Two budgets always lie on a line: they give no exponent."""
 MIN_DOF = 3.0
-# No replicate moves a loss by more than this factor of e: beyond it a curve is no curve.
+# No replicate moves a loss by more than this factor of e: beyond it there is no curve.
 MAX_NOISE = 0.5
 
 
@@ -45,26 +47,28 @@ class _Curves:
     """In log loss, shape (R, n_runs)."""
 
 
-def fit_approach2(
-    log_runs: LogRuns, options: FitOptions, rng: np.random.Generator, *, count: int
-) -> tuple[tuple[IsoflopCurve, ...], dict[str, LineMethod | LawFit]]:
-    """Finds every budget's minimum twice, by parabola and by Akima's spline, and draws a line through each.
+def fit_approach2(inputs: FitInputs) -> LineMethod | LawFit:
+    """Draws a line through the minima of the budgets' parabolas."""
+    return _line("approach2", inputs.log_runs, inputs.minima.parabolas, inputs.options.level)
 
-    Returns:
-        The curves as the parabola sees them, and "approach2" and "akima": a method, or a refused law.
-    """
+
+def fit_akima(inputs: FitInputs) -> LineMethod | LawFit:
+    """Draws a line through the minima of the budgets' Akima splines."""
+    return _line("akima", inputs.log_runs, inputs.minima.splines, inputs.options.level)
+
+
+def find_minima(log_runs: LogRuns, options: FitOptions, rng: np.random.Generator, *, count: int) -> Minima:
+    """Finds every budget's minimum twice, by parabola and by Akima's spline, with ``count`` replicates of each."""
     curves = _draw_curves(log_runs, options, rng, count)
     parabolas = [_parabola_minimum(c, w, curves.noise) for c, w in zip(curves.cells, curves.windows, strict=True)]
-    splines = [_akima(c, curves.noise) for c in curves.cells]
-    described = tuple(
-        _describe(log_runs, cells, window, found, options.level)
-        for cells, window, found in zip(curves.cells, curves.windows, parabolas, strict=True)
+    return Minima(
+        curves=tuple(
+            _describe(log_runs, cells, window, found, options.level)
+            for cells, window, found in zip(curves.cells, curves.windows, parabolas, strict=True)
+        ),
+        parabolas=tuple(minimum for _, minimum, _ in parabolas),
+        splines=tuple(_akima(c, curves.noise) for c in curves.cells),
     )
-    methods: dict[str, LineMethod | LawFit] = {
-        "approach2": _line("approach2", log_runs, [m for _, m, _ in parabolas], options.level),
-        "akima": _line("akima", log_runs, splines, options.level),
-    }
-    return described, methods
 
 
 def _draw_curves(log_runs: LogRuns, options: FitOptions, rng: np.random.Generator, count: int) -> _Curves:
@@ -95,11 +99,11 @@ def _draw_curves(log_runs: LogRuns, options: FitOptions, rng: np.random.Generato
 
 def _parabola_minimum(
     cells: CurveCells, window: FloatArray, noise: FloatArray
-) -> tuple[FloatArray | None, Minimum | None, str | None]:
+) -> tuple[FloatArray | None, Minimum | None, Doubt | None]:
     inside = window > 0
     x = cells.log_n[inside]
     if len(x) < 3:
-        return None, None, f"only {len(x)} sizes; a parabola needs {MIN_SIZES} to be checked"
+        return None, None, too_few_sizes(len(x))
     level = cells.log_loss[inside]
     coefficients = fit_parabola(x, np.exp(level))
     doubt = parabola_doubt(x, coefficients, float(np.exp(level.min())))
@@ -109,7 +113,7 @@ def _parabola_minimum(
     c2, c1, c0 = fit_parabola(x, drawn.T)
     good = c2 > 0
     vertex = np.where(good, -c1 / np.where(good, 2 * c2, 1.0), np.nan)
-    # A replicate without a minimum inside the window says "at the edge or beyond": it stays, at the edge.
+    # A replicate without a minimum inside the window has it at the edge or beyond: it is kept, at the edge.
     vertex = np.clip(vertex, x[0] - np.log(2), x[-1] + np.log(2))
     return (
         coefficients,
@@ -133,13 +137,13 @@ def _akima(cells: CurveCells, noise: FloatArray) -> Minimum | None:
     return Minimum(log_n=float(log_n[0]), loss=float(loss[0]), log_n_replicates=log_n[1:], loss_replicates=loss[1:])
 
 
-def _line(name: str, log_runs: LogRuns, minima: list[Minimum | None], level: float) -> LineMethod | LawFit:
+def _line(name: str, log_runs: LogRuns, minima: tuple[Minimum | None, ...], level: float) -> LineMethod | LawFit:
     usable = [i for i, m in enumerate(minima) if m is not None]
     found = [m for m in minima if m is not None]
     if len(found) < MIN_BUDGETS:
         return refused_law(
             name,
-            f"{len(found)} of {len(minima)} budgets have a believable minimum; a line needs {MIN_BUDGETS}.",
+            f"{len(found)} of {len(minima)} budgets have a usable minimum; a line needs {MIN_BUDGETS}.",
             len(log_runs),
         )
     x = log_runs.log_budgets[usable]
@@ -154,7 +158,7 @@ def _describe(
     log_runs: LogRuns,
     cells: CurveCells,
     window: FloatArray,
-    found: tuple[FloatArray | None, Minimum | None, str | None],
+    found: tuple[FloatArray | None, Minimum | None, Doubt | None],
     level: float,
 ) -> IsoflopCurve:
     coefficients, minimum, doubt = found
@@ -175,7 +179,8 @@ def _describe(
         n_opt=n_opt,
         d_opt=d_opt,
         loss_opt=loss_opt,
-        reason=doubt,
+        code=None if doubt is None else doubt.code,
+        reason=None if doubt is None else doubt.reason,
     )
 
 

@@ -1,7 +1,7 @@
 """Approach 3: the law E + A/N^alpha + B/D^beta on all runs, or on those near each budget's optimum.
 
 "approach3" is Hoffmann et al. 2022 section 3.3 with the global optimum; "windowed" takes only runs whose loss
-is within 10 % of their budget's best and weights them by C^0.25. Far from the optimum real runs bend away from
+is within 10% of their budget's best and weights them by C^0.25. Far from the optimum real runs bend away from
 the law: on Porian et al.'s runs a surface through all points misses N_opt one budget ahead by 1.8 to 10
 times, the windowed one by 1.1 (research/fitting.md section 3).
 """
@@ -20,6 +20,7 @@ from flops_fit.fitting.methods.chinchilla.fit import (
     make_problem,
 )
 from flops_fit.fitting.methods.chinchilla.optimum import parametric_optimum
+from flops_fit.fitting.methods.method import FitInputs
 from flops_fit.fitting.methods.result import LawFit, refused_law
 from flops_fit.fitting.options import FitOptions
 from flops_fit.fitting.uncertainty.resampling import resample_weights
@@ -27,7 +28,7 @@ from flops_fit.fitting.uncertainty.spread import Spread, interval_of, spread_of_
 from flops_fit.records import FloatArray
 
 MIN_RUNS = 6
-"""Five parameters need at least one run more."""
+"""Five parameters need at least one more run."""
 NAMES = ("E", "A", "B", "alpha", "beta")
 
 
@@ -55,10 +56,22 @@ class ParametricMethod:
         return spread_of_replicates(values[0], values[1:], level)
 
 
-def fit_approach3(
+def fit_approach3(inputs: FitInputs) -> ParametricMethod | LawFit:
+    """Fits the law to all runs."""
+    count = inputs.num_resamples
+    return fit_chinchilla("approach3", inputs.log_runs, inputs.options, inputs.rng, count=count, windowed=False)
+
+
+def fit_windowed(inputs: FitInputs) -> ParametricMethod | LawFit:
+    """Fits the law to the runs near each budget's optimum."""
+    count = inputs.num_resamples
+    return fit_chinchilla("windowed", inputs.log_runs, inputs.options, inputs.rng, count=count, windowed=True)
+
+
+def fit_chinchilla(
     name: str, log_runs: LogRuns, options: FitOptions, rng: np.random.Generator, *, count: int, windowed: bool
 ) -> ParametricMethod | LawFit:
-    """Fits the law and its resamples; a refused law says why it has no exponents."""
+    """Fits the law and its resamples; a refused law states why it was not fitted."""
     base = near_optimum_weights(log_runs, options) if windowed else np.ones(len(log_runs))
     used = base > 0
     doubt = _refusal(log_runs, used)
@@ -83,7 +96,7 @@ def fit_approach3(
 
 
 def near_optimum_weights(log_runs: LogRuns, options: FitOptions) -> FloatArray:
-    """Zero for runs more than 10 % above their budget's best, else (C / mean C)^0.25; settings both."""
+    """Weights: zero for runs more than 10% above their budget's best, else (C / mean C)^0.25; both are settings."""
     near = near_optimum(log_runs, options.near_optimum)
     mean = float(log_runs.log_c[near].mean())
     return np.asarray(near * np.exp(options.compute_weight * (log_runs.log_c - mean)))
@@ -101,10 +114,10 @@ def parametric_log_loss(
 def _refusal(log_runs: LogRuns, used: NDArray[np.bool_]) -> str | None:
     count = int(used.sum())
     if count < MIN_RUNS:
-        return f"{count} runs for 5 parameters; {MIN_RUNS} are the least."
+        return f"{count} runs for 5 parameters; at least {MIN_RUNS} are needed."
     for name, column in (("N", log_runs.log_n), ("D", log_runs.log_d)):
         if np.ptp(column[used]) < 1e-3:
-            return f"{name} is the same in all runs, so its term cannot be told from E."
+            return f"{name} is the same in all runs, so its term cannot be separated from E."
     kept = np.unique(log_runs.budget[used])
     if len(kept) < 2 and len(log_runs.log_budgets) > 1:
         return "all runs near an optimum belong to one budget."
@@ -123,8 +136,8 @@ def describe_parametric(
         "alpha": alpha,
         "beta": beta,
     }
-    at = log_runs.log_c_middle + np.array([-0.5, 0.5])
-    log_n, _ = parametric_optimum(theta, centre, log_runs.flops, at)
+    log_c = log_runs.log_c_middle + np.array([-0.5, 0.5])
+    log_n, _ = parametric_optimum(theta, centre, log_runs.flops, log_c)
     a = log_n[:, 1] - log_n[:, 0]
     cost_slope = log_runs.flops.slope(log_n.mean(axis=1))
     return LawFit(

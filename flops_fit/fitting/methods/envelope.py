@@ -1,4 +1,4 @@
-"""How does the best loss fall with compute? L(C) = E + k C^-g through the minima of the IsoFLOP curves."""
+"""The loss envelope L(C) = E + k C^-g through the minima of the IsoFLOP curves."""
 
 from typing import NamedTuple
 
@@ -27,7 +27,7 @@ class Envelope(NamedTuple):
 def fit_envelope(log_compute: FloatArray, loss: FloatArray) -> Envelope:
     """Fits every row of losses by variable projection over the exponent: E >= 0 and k > 0 are linear.
 
-    With fewer than four budgets E cannot be told from the exponent, so E = 0 (a straight line in logs).
+    With fewer than four budgets E cannot be separated from the exponent, so E = 0 (a straight line in logs).
 
     Args:
         log_compute: ln C of the minima, shape (m,), m >= 2.

@@ -1,21 +1,24 @@
-"""Where is the minimum of one IsoFLOP curve, and can it be believed?
+"""IsoFLOP curves: the minimum of each, and whether it is usable.
 
 A parabola in ln N over the sizes near the budget's best, as in Hoffmann et al. 2022 (arXiv:2203.15556)
 section 3.2, or Akima's spline through all sizes, as in Porian et al. 2024 (arXiv:2406.19146). Unlike them,
-a curve that bends down, ends at its edge or has too few sizes gives no minimum and says why.
+a curve that bends down, has its minimum at an edge or has too few sizes is refused, with the reason.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from flops_fit.fitting.inputs.log_runs import LogRuns
+from flops_fit.fitting.methods.result import CurveCode, IsoflopCurve
+from flops_fit.quantities import count_of
 from flops_fit.records import FloatArray
 
 MIN_SIZES = 4
 """A parabola through three points always fits: nothing would be left to check it with."""
 SAME_SIZE = 0.01
-"""Sizes within 1 % are one size: a spline through both would follow their noise."""
+"""Sizes within 1% are one size: a spline through both would follow their noise."""
 # An interpolated minimum this far below the lowest run is an overshoot of the spline, in log loss.
 MAX_OVERSHOOT = 0.1
 
@@ -32,6 +35,13 @@ class CurveCells:
     """Averaging matrix from all runs of the sweep, shape (n_cells, n_runs)."""
 
 
+class Doubt(NamedTuple):
+    """Why a curve's minimum is not used."""
+
+    code: CurveCode
+    reason: str
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Minimum:
     """The minimum of one curve and of its replicates."""
@@ -41,6 +51,16 @@ class Minimum:
     log_n_replicates: FloatArray
     """Shape (R,); NaN where a replicate has no minimum inside."""
     loss_replicates: FloatArray
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Minima:
+    """The minima of all budgets, by parabola and by spline; None where a budget has no usable one."""
+
+    curves: tuple[IsoflopCurve, ...]
+    """What the parabolas show."""
+    parabolas: tuple[Minimum | None, ...]
+    splines: tuple[Minimum | None, ...]
 
 
 def curve_cells(log_runs: LogRuns) -> tuple[CurveCells, ...]:
@@ -83,8 +103,8 @@ def fit_parabola(log_n: FloatArray, loss: FloatArray) -> FloatArray:
     return np.asarray(np.stack([c2, c1 - 2 * c2 * centre, c0 - c1 * centre + c2 * centre**2]))
 
 
-def parabola_doubt(log_n: FloatArray, coefficients: FloatArray, lowest: float) -> str | None:
-    """Says why a parabola's vertex cannot be believed, or None.
+def parabola_doubt(log_n: FloatArray, coefficients: FloatArray, lowest: float) -> Doubt | None:
+    """Returns why a parabola's vertex is not usable; None where it is.
 
     Args:
         log_n: Sizes in the window, ascending.
@@ -93,16 +113,21 @@ def parabola_doubt(log_n: FloatArray, coefficients: FloatArray, lowest: float) -
     """
     c2, c1, c0 = (float(c) for c in coefficients)
     if len(log_n) < MIN_SIZES:
-        return f"only {len(log_n)} sizes; a parabola needs {MIN_SIZES} to be checked"
+        return too_few_sizes(len(log_n))
     if c2 <= 0:
-        return "the curve bends downwards, so it has no minimum"
+        return Doubt("negative_curvature", "the curve bends downwards, so it has no minimum")
     vertex = -c1 / (2 * c2)
     if vertex <= log_n[0] or vertex >= log_n[-1]:
         end = "smallest" if vertex <= log_n[0] else "largest"
-        return f"the minimum lies beyond the {end} size"
+        return Doubt("optimum_at_edge", f"the minimum lies beyond the {end} size")
     if c0 - c1 * c1 / (4 * c2) < lowest * np.exp(-MAX_OVERSHOOT):
-        return "the parabola falls far below every run, so it follows their scatter"
+        return Doubt("scattered_curve", "the parabola falls far below every run, so it follows their scatter")
     return None
+
+
+def too_few_sizes(count: int) -> Doubt:
+    """The doubt about a curve of so many sizes."""
+    return Doubt("few_sizes", f"only {count_of(count, 'size')}; a parabola needs {MIN_SIZES} to be checked")
 
 
 def akima_minimum(log_n: FloatArray, losses: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -1,4 +1,4 @@
-"""How does a line through optima answer? ln N_opt = a line in ln C, and an envelope L(C) = E + k C^-g beside it.
+"""The line through optima: ln N_opt is linear in ln C, with an envelope L(C) = E + k C^-g for the loss.
 
 Approach 1 draws it through the corners of the hull, approach 2 through the minima of the IsoFLOP curves.
 """
@@ -11,7 +11,7 @@ from flops_fit.fitting.methods.result import LawFit
 from flops_fit.fitting.uncertainty.spread import Spread, interval_of, spread_of_replicates
 from flops_fit.records import FloatArray
 
-# A parabola's own bias on Chinchilla-like surfaces is 5 to 8 % of N_opt without any noise
+# A parabola's own bias on Chinchilla-like surfaces is 5 to 8% of N_opt without any noise
 # (research/fitting.md section 3), so a budget's weight in the line is not unbounded.
 PARABOLA_BIAS = 0.05
 
@@ -37,7 +37,7 @@ class LineMethod:
         )
 
     def log_loss_at(self, log_n: FloatArray, log_d: FloatArray, level: float) -> Spread | None:
-        """None: a line through minima says nothing off the optimum."""
+        """None: a line through minima has no loss off the optimum."""
         return None
 
 
@@ -53,7 +53,7 @@ def draw_line(
         log_n: ln N there, shape (1 + R, m).
         loss: Loss there, shape (1 + R, m).
         level: Of the intervals.
-        used: For people: which budgets entered.
+        used: Which budgets entered, for people.
     """
     weight = 1 / (log_n[1:].var(axis=0) + PARABOLA_BIAS**2)
     weight = weight / weight.sum()
@@ -62,8 +62,8 @@ def draw_line(
     slope = (log_n * weight) @ x / float((weight * x) @ x)
     middle = log_n @ weight
     # log_c_middle, not the weighted centre: exponents are stated at one place for every method.
-    at = middle + slope * (log_runs.log_c_middle - centre)
-    cost_slope = log_runs.flops.slope(at)
+    log_n_middle = middle + slope * (log_runs.log_c_middle - centre)
+    cost_slope = log_runs.flops.slope(log_n_middle)
     return LineMethod(
         law=LawFit(
             name=name,

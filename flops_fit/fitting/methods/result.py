@@ -1,15 +1,17 @@
-"""What does one method say of one sweep?"""
+"""Results of one method on one sweep: curves, laws, backtest rows."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Protocol, cast
 
 from flops_fit.fitting.uncertainty.spread import Spread
 from flops_fit.records import FloatArray, Interval
 
 KNOWN_NOTHING = 1.0
-"""Width of the interval of a in N_opt ~ C^a. Without any run, a lies between 0 and 1."""
+"""Width of the interval of a in N_opt ~ C^a: without any run, a lies between 0 and 1."""
 
+CurveCode = Literal["few_sizes", "negative_curvature", "optimum_at_edge", "scattered_curve"]
+"""Why the minimum of an IsoFLOP curve is not used; also the code of the finding about it."""
 Outcome = Literal["converged", "at_bound", "not_converged", "refused"]
 
 
@@ -26,24 +28,26 @@ class IsoflopCurve:
     coefficients: tuple[float, float, float] | None
     """(c2, c1, c0) of loss = c2 x^2 + c1 x + c0 with x = ln N; None where no parabola was possible."""
     n_opt: Interval | None
-    """None where the minimum cannot be believed; ``reason`` then says why."""
+    """None where the curve has no usable minimum; ``code`` and ``reason`` then state why."""
     d_opt: Interval | None
     loss_opt: Interval | None
+    code: CurveCode | None = None
     reason: str | None = None
+    """The code in a sentence, for people."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LawFit:
-    """One method's result. A refused one has no exponents and says why."""
+    """One method's law. A refused one has no exponents and states why."""
 
     name: str
     outcome: Outcome
     reason: str
-    """What the optimiser or the validity checks said; for people."""
+    """How the fit ended, or why it was refused; for people."""
     parameters: Mapping[str, Interval]
     """By name, natural units: E, A, B, alpha, beta for Chinchilla; k, c1, c2, h1, h2 more for the extended law."""
     a: Interval | None
-    """Exponent of N_opt ~ C^a at the middle of the fitted budgets; its interval holds what the backtests add."""
+    """Exponent of N_opt ~ C^a at the middle of the fitted budgets; its interval includes what the backtests add."""
     b: Interval | None
     """Exponent of D_opt ~ C^b."""
     num_runs: int
@@ -51,12 +55,12 @@ class LawFit:
 
     @property
     def knows_exponent(self) -> bool:
-        """Whether the interval of a is narrower than what holds without any run."""
+        """Whether the interval of a is narrower than without any run."""
         return self.a is not None and self.a.high - self.a.low <= KNOWN_NOTHING
 
 
 class FittedMethod(Protocol):
-    """What every method can answer once it is fitted."""
+    """What a fitted method offers: a frozen dataclass with a field ``law`` and two calls."""
 
     @property
     def law(self) -> LawFit:
@@ -74,23 +78,28 @@ class FittedMethod(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class BacktestRow:
-    """One prediction of a hidden budget from the smaller ones."""
+    """One prediction of a held-out budget from the smaller ones."""
 
     hidden: int
-    """How many top budgets were hidden from the fit."""
+    """How many top budgets were held out."""
     compute_budget: float
     law: str
     """Method name, "default", or a baseline: "ratio20", "slope_half"."""
     log_n_opt_error: float | None
-    """ln(predicted / observed N_opt); None where the hidden budget has no minimum."""
+    """ln(predicted / observed N_opt); None where the held-out budget has no minimum."""
     log_loss_error: float | None
     n_opt_covered: bool | None
-    """Whether the interval held the observed value; None for baselines."""
+    """Whether the interval covers the observed value; None for baselines."""
     loss_covered: bool | None
 
 
+def with_law(method: FittedMethod, law: LawFit) -> FittedMethod:
+    """Returns the method with another law, such as one with wider intervals."""
+    return cast(FittedMethod, replace(cast(Any, method), law=law))
+
+
 def refused_law(name: str, reason: str, num_runs: int) -> LawFit:
-    """A method that gives no number for these runs, and why."""
+    """A law that was not fitted to these runs, and why."""
     return LawFit(name=name, outcome="refused", reason=reason, parameters={}, a=None, b=None, num_runs=num_runs)
 
 

@@ -1,1 +1,1 @@
-"""How sure is a fitted number: resamples, the spread they give, and what the methods' disagreement adds."""
+"""Uncertainty of fitted numbers: resamples, the spread they give, and what the methods' disagreement adds."""

@@ -1,7 +1,7 @@
-"""How far apart are the methods, beyond what their own intervals explain?
+"""Disagreement: how far apart the methods are, beyond what their own intervals explain.
 
 A share of the recommended law's form uncertainty: each other method counts by how surprising its answer is, its
-own backtest errors included, so that a method that failed on the hidden budgets says nothing here.
+own backtest errors included, so that a method that failed on held-out budgets hardly counts here.
 """
 
 import numpy as np
@@ -10,9 +10,8 @@ from flops_fit.fitting.uncertainty.resampling import normal_quantile
 from flops_fit.fitting.uncertainty.spread import Spread
 from flops_fit.records import FloatArray
 
-COMPARED = ("approach2", "akima", "approach3", "windowed", "extended")
 NOISE, SURPRISE = 2.0, 6.0
-"""Squared differences in joint variances: below the first they are what noise gives, above the second they count in
+"""Squared differences in summed variances: below the first they are what noise gives, above the second they count in
 full, and between the two in proportion, so that the interval does not jump with C."""
 
 

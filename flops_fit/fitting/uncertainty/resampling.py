@@ -1,8 +1,8 @@
-"""What would other runs of the same sweep have given? Resamples, residual noise, and quantiles.
+"""Resampling: bootstrap weights, residual noise, and quantiles.
 
 Runs are resampled within their budget (strata), since a sweep fixes how many runs each budget has. Where
 runs share a trunk their errors are correlated, and whole groups are drawn instead: treating five cooldowns of
-one trunk as independent gave 73 % coverage for a nominal 90 % (research/science.md, conclusion 10).
+one trunk as independent gave 73% coverage for a nominal 90% (research/science.md, conclusion 10).
 """
 
 from statistics import NormalDist
@@ -79,7 +79,7 @@ def normal_quantile(level: float) -> float:
 def t_quantile(level: float, dof: float) -> float:
     """Half-width in standard errors of a two-sided Student interval; dof below 3 counts as 3.
 
-    Cornish-Fisher expansion (Abramowitz & Stegun 26.7.5); within 0.5 % of the exact value for dof >= 3 at
+    Cornish-Fisher expansion (Abramowitz & Stegun 26.7.5); within 0.5% of the exact value for dof >= 3 at
     levels up to 0.95.
     """
     z, v = normal_quantile(level), max(dof, 3.0)

@@ -1,4 +1,4 @@
-"""How is an uncertain number passed on inside the fitting room?"""
+"""Spreads: uncertain numbers in logs, as they are passed on inside the fitting room."""
 
 from dataclasses import dataclass, replace
 

@@ -1,4 +1,4 @@
-"""Which E, A, B, alpha, beta fit L(N, D) = E + A/N^alpha + B/D^beta best, for many resamples at once?
+"""The parametric fit: E, A, B, alpha, beta of L(N, D) = E + A/N^alpha + B/D^beta, for many resamples at once.
 
 Every resample has its own global search (`projection.py`); its best cells are refined to the exact minimum
 of the chosen objective by Newton's method, batched. With z_i the three log terms, log L = logsumexp(z), so
@@ -93,13 +93,6 @@ def fit_parametric(
     return ParametricFits(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
-def refine_parametric(
-    problem: ParametricProblem, weights: FloatArray, theta: FloatArray, tolerance: float
-) -> ParametricFits:
-    """Newton's method from given starts; ``weights`` (S, n) and ``theta`` (S, 5) row by row."""
-    return _newton(problem, weights, theta, tolerance, MAX_ITERATIONS)[0]
-
-
 def bounds_of(problem: ParametricProblem) -> tuple[FloatArray, FloatArray]:
     """Lower and upper bounds of theta, each of shape (5,)."""
     low, high = float(problem.log_loss.min()), float(problem.log_loss.max())
@@ -110,19 +103,8 @@ def bounds_of(problem: ParametricProblem) -> tuple[FloatArray, FloatArray]:
     )
 
 
-def parametric_objective(problem: ParametricProblem, weights: FloatArray, theta: FloatArray) -> FloatArray:
-    """The objective at theta (S, 5) under weights (S, n), shape (S,)."""
-    _, _, _, log_model = _softmax(problem, theta)
-    return _loss_terms(problem, weights, log_model)[0]
-
-
-def parametric_gradient(problem: ParametricProblem, weights: FloatArray, theta: FloatArray) -> FloatArray:
-    """Its exact gradient, shape (S, 5)."""
-    return _evaluate(problem, weights, theta).gradient
-
-
 def parametric_information(problem: ParametricProblem, weights: FloatArray, theta: FloatArray) -> FloatArray:
-    """J' W J of the log loss, scaled to a unit diagonal, shape (S, 5, 5): what the runs can tell apart."""
+    """J' W J of the log loss, scaled to a unit diagonal, shape (S, 5, 5)."""
     information = _evaluate(replace(problem, objective="squared_log"), weights, theta).majorizer
     scale = np.sqrt(np.einsum("sii->si", information)) + 1e-300
     return np.asarray(information / (scale[:, :, None] * scale[:, None, :]))
@@ -136,7 +118,7 @@ def _fit_block(problem: ParametricProblem, weights: FloatArray, keep: int, toler
     fresh[:, 1:] = np.any(starts.exponents[:, 1:] != starts.exponents[:, :1], axis=-1)
     row, _ = np.nonzero(fresh)
     first, states = _newton(problem, weights[row], theta[fresh], tolerance, FIRST_ROUND)
-    # Rows of one resample stand together; all of a resample's starts within 2 % of its best go on.
+    # Rows of one resample stand together; all of a resample's starts within 2% of its best continue.
     best = np.full(count, np.inf)
     np.minimum.at(best, row, first.objective)
     alive = first.objective <= best[row] * 1.02 + 1e-300
@@ -207,7 +189,7 @@ def _merge(accepted: NDArray[np.bool_], new: _State, old: _State) -> _State:
 def _damped_step(
     state: _State, theta: FloatArray, damping: FloatArray, low: FloatArray, high: FloatArray
 ) -> FloatArray:
-    """Solves (H + damping M) step = -g, parameters that lean on their bound held fixed."""
+    """Solves (H + damping M) step = -g, parameters at an active bound held fixed."""
     gradient = state.gradient
     held = ((theta <= low) & (gradient > 0)) | ((theta >= high) & (gradient < 0))
     matrix = state.hessian + damping[:, None, None] * state.majorizer

@@ -1,4 +1,4 @@
-"""Where is the loss least on one budget, for a law L(N, D) and the user's own FLOPs?"""
+"""The optimum of a parametric law on one budget, with the user's own FLOPs."""
 
 import numpy as np
 

@@ -1,8 +1,8 @@
-"""Which (alpha, beta) are worth refining? A global search for every resample at once.
+"""The global search over (alpha, beta), for every resample at once.
 
 For fixed exponents E, A, B are linear (variable projection): weighted least squares with E, A, B >= 0 has a
 closed form of ten weighted sums, and each sum over all resamples is one matrix product. The cells of the
-grid that are lower than their eight neighbours are the starts of `joint.py`.
+grid that are lower than their eight neighbours are the starts of `fit.py`.
 
 Source: Golub & Pereyra 1973 (variable projection); grid and objective are ours.
 """

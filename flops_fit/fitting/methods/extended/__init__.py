@@ -1,1 +1,1 @@
-"""The extended law: Chinchilla's, free to bend as far as the runs say: its form, priors, fit, and answers."""
+"""The extended law: Chinchilla's, free to bend as far as the runs support: its form, priors, fit, and predictions."""

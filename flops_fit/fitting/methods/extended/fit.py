@@ -1,4 +1,4 @@
-"""How is a law that may bend fitted, many at a time?
+"""The fit of the extended law, many rows at a time.
 
 The priors on ln k, c1, c2, h1 and h2 hold `form.py`'s law to Chinchilla as far as noise lets them, and
 ln alpha, ln beta ~ N(ln .35, .5): maximum a posteriori by Levenberg-Marquardt on log loss with Huber weights,
@@ -25,7 +25,7 @@ from flops_fit.fitting.methods.extended.prior import log_evidence
 from flops_fit.records import FloatArray
 
 START_EXPONENTS = np.geomspace(0.15, 0.7, 5)
-# Noise below this, sd in log loss, is not believed: no form is right to 0.05 %.
+# Noise below this, sd in log loss, is not plausible: no form is right to 0.05%.
 SIGMA_FLOOR = 5e-4
 HUBER_ROUNDS, SIGMA_ROUNDS = 6, 3
 LAST_ROUNDS = 30
@@ -53,8 +53,6 @@ class ExtendedFits:
     centre_n: FloatArray
     """What ln N was centred on, shape (R,)."""
     centre_d: FloatArray
-    robust_weights: FloatArray
-    """Huber weight of each run, 1 inside 1.5 robust sd, shape (R, n)."""
     converged: FloatArray
     """1.0 where the last step was small, shape (R,)."""
     log_evidence: FloatArray
@@ -113,7 +111,6 @@ def fit_extended(
         dof=dof,
         centre_n=centre_n,
         centre_d=centre_d,
-        robust_weights=robust,
         converged=(step < 1e-3).astype(np.float64),
         log_evidence=log_evidence(misfit, total, sigma, parameters - mean, information, prior),
     )
@@ -219,7 +216,7 @@ def _covariance(
 ) -> FloatArray:
     """Sandwich A^-1 (J' W^2 J + P) A^-1 sigma^2 with A = J' W J + P, over the free parameters.
 
-    Weights say which runs to listen to, not how noisy they are; with weights of one it is A^-1 sigma^2. Robust
+    Weights express relevance, not noise; with weights of one it is A^-1 sigma^2. Robust
     weights are meant as noise, and runs of weight w < 1 count as w here.
     """
     index = np.ix_(range(len(weights)), free, free)

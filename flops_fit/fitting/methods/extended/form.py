@@ -1,10 +1,10 @@
-"""What does a law that may bend say: its loss, and the derivatives of it?
+"""The form of the extended law: its loss and its derivatives.
 
     L = E + (T1^(1/k) + T2^(1/k))^k
     ln T1 = u - alpha x + c1 x^2
     ln T2 = v - beta y + c2 y^2 + h1 e^(-y/2) + h2 e^(-y)
 
-with x, y centred ln N, ln D; Chinchilla is k = 1 and the others 0. k says how the two terms mix, c1 and c2 how they
+with x, y centred ln N, ln D; Chinchilla is k = 1 and the others 0. k sets how the two terms mix, c1 and c2 how they
 bend, h1 and h2 what short runs lose beyond a power law of D. Tokens that are wasted at the start cost B (D - W)^-beta,
 about B D^-beta (1 + beta W / D), which is h2; what an optimiser has not averaged out fades more slowly, as h1 does.
 
@@ -19,7 +19,7 @@ NUM_PARAMETERS = 10
 LN_E, U, V, LN_ALPHA, LN_BETA, LN_K, C1, C2, H1, H2 = range(NUM_PARAMETERS)
 SHAPE_PARAMETERS = (LN_K, C1, C2, H1, H2)
 SHORTEST = -6.0
-"""Below this y, which no run reaches, what short runs lose grows no more."""
+"""Below this y, which no run reaches, the excess loss of short runs stops growing."""
 
 
 def extended_log_loss(parameters: FloatArray, x: FloatArray, y: FloatArray) -> FloatArray:

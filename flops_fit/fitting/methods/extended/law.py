@@ -1,12 +1,12 @@
-"""What does the extended law predict, and how much of its interval is noise and how much is form?
+"""Predictions of the extended law, with the statistical and the model-form part of each interval.
 
 The answer is the mean over the priors of `prior.py`, each with its share of the evidence, and its variance
-is theirs and the spread between them. The optimum is solved on the user's FLOPs; its standard error follows from
+is theirs plus the spread between them. The optimum is solved on the user's FLOPs; its standard error follows from
 the posterior covariance by the delta method and the implicit-function theorem, its interval from Student's t. The
-statistical part holds the shape (k, c1, c2, h1, h2) fixed; the form part is what freeing it adds.
+statistical part holds the shape (k, c1, c2, h1, h2) fixed; the model-form part is what freeing it adds.
 
 Runs far above their budget's best enter only where they agree with the others: the law is first fitted to runs
-within 10 % of their budget's best, and if it misses the far ones by more than noise explains they stay out.
+within 10% of their budget's best, and if it misses the far ones by more than noise explains they stay out.
 """
 
 from dataclasses import dataclass, fields, replace
@@ -26,13 +26,13 @@ from flops_fit.fitting.uncertainty.spread import Spread
 from flops_fit.records import FloatArray, Interval
 
 MAX_MISFIT = 1.5
-"""Noise alone gives 1; far runs that miss by more than this are not of the same law."""
+"""Noise alone gives 1; far runs that miss by more than this follow another law."""
 MIN_RUNS = 8
-"""The five Chinchilla parameters and something to estimate the noise with; priors hold the others."""
+"""The five Chinchilla parameters and three to estimate the noise; priors constrain the others."""
 REACH = 12.0
 """The optimum is looked for this many e-folds of N around the middle of the runs."""
 MIN_SHARE = 1e-3
-"""Priors with less evidence than this say nothing."""
+"""Priors with a smaller share of the evidence than this are dropped."""
 NAMES = ("E", "log_A_at_centre", "log_B_at_centre", "alpha", "beta", "k", "c1", "c2", "h1", "h2")
 
 
@@ -97,13 +97,13 @@ class ExtendedMethod:
 
 
 def fit_extended_law(log_runs: LogRuns, options: FitOptions) -> ExtendedMethod | LawFit:
-    """Fits the extended law to the runs that one smooth law can hold; refused where there are too few."""
+    """Fits the extended law to the runs that one smooth law can hold; refused where there are too few runs."""
     if len(log_runs) < MIN_RUNS:
-        return refused_law("extended", f"{len(log_runs)} runs; {MIN_RUNS} are the least.", len(log_runs))
+        return refused_law("extended", f"{len(log_runs)} runs; at least {MIN_RUNS} are needed.", len(log_runs))
     for name, column in (("N", log_runs.log_n), ("D", log_runs.log_d)):
         if np.ptp(column) < 1e-3:
             return refused_law(
-                "extended", f"{name} is the same in all runs: its term cannot be told from E.", len(log_runs)
+                "extended", f"{name} is the same in all runs, so its term cannot be separated from E.", len(log_runs)
             )
     used, weighed = log_runs, weigh_priors(log_runs, options)
     near = near_optimum(log_runs, options.near_optimum)
@@ -125,13 +125,13 @@ def weigh_priors(log_runs: LogRuns, options: FitOptions) -> Weighed:
     log_share = fits.log_evidence + log_probability
     share = np.exp(log_share - log_share.max())
     share /= share.sum()
-    heard = np.flatnonzero(share >= MIN_SHARE)
-    kept = {f.name: getattr(fits, f.name)[heard] for f in fields(fits)}
-    return Weighed(fits=ExtendedFits(**kept), share=share[heard] / share[heard].sum())
+    kept = np.flatnonzero(share >= MIN_SHARE)
+    rows = {f.name: getattr(fits, f.name)[kept] for f in fields(fits)}
+    return Weighed(fits=ExtendedFits(**rows), share=share[kept] / share[kept].sum())
 
 
 def _weighted_by_compute(log_runs: LogRuns, options: FitOptions) -> LogRuns:
-    """Where no one law holds all runs, those near the top budget say most about larger ones."""
+    """Weights for where no one law fits all runs: those near the top budget are the most relevant to larger ones."""
     power = np.exp(options.compute_weight * (log_runs.log_c - log_runs.log_c.mean()))
     weight = log_runs.weight * power
     return replace(log_runs, weight=weight * (log_runs.weight.sum() / weight.sum()))
@@ -181,8 +181,8 @@ def _optimum_sensitivity(fits: ExtendedFits, flops: FlopsFunction, log_c: FloatA
     """Sensitivity d ln N_opt / d parameters = -(d slope / d p) / (d slope / d ln N), shape (R, m, 10)."""
     step = 1e-4
 
-    def slope(moved: ExtendedFits, at: FloatArray) -> FloatArray:
-        return _slope_on_budget(moved, flops, log_c, at)
+    def slope(moved: ExtendedFits, position: FloatArray) -> FloatArray:
+        return _slope_on_budget(moved, flops, log_c, position)
 
     curvature = (slope(fits, log_n + step) - slope(fits, log_n - step)) / (2 * step)
     out = np.empty((*log_n.shape, fits.parameters.shape[1]))
@@ -235,9 +235,9 @@ def _law(weighed: Weighed, log_runs: LogRuns, options: FitOptions) -> LawFit:
         "centre_N": positive(float(fits.centre_n[0]), 0.0),
         "centre_D": positive(float(fits.centre_d[0]), 0.0),
     }
-    at = log_runs.log_c_middle + np.array([-0.5, 0.5])
-    log_n = extended_optimum(fits, log_runs.flops, at)
-    sensitivity = _optimum_sensitivity(fits, log_runs.flops, at, log_n)
+    log_c = log_runs.log_c_middle + np.array([-0.5, 0.5])
+    log_n = extended_optimum(fits, log_runs.flops, log_c)
+    sensitivity = _optimum_sensitivity(fits, log_runs.flops, log_c, log_n)
     rise, slope = log_n[:, 1:] - log_n[:, :1], sensitivity[:, 1:] - sensitivity[:, :1]
     a, a_sd = float(weighed.average(rise)[0]), float(weighed.standard_errors(rise, slope)[0][0])
     cost_slope = float(log_runs.flops.slope(np.array(weighed.average(log_n).mean())))

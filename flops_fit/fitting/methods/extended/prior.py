@@ -1,4 +1,4 @@
-"""How far may the law bend? Not said in advance: each of several priors is weighed by what the runs say of it.
+"""Priors on how far the law may bend, each weighted by its evidence on the runs.
 
 A prior of one fixed width cannot be right both for runs that follow Chinchilla to a tenth of a percent and for
 runs that bend. Every combination of the widths below is fitted, and its share in the answer is its evidence, the
