@@ -57,6 +57,7 @@ def test_an_override_reaches_a_field_that_no_yaml_names():
         ("seed", "key=value"),
         ("out=${oc.env:HOME}", "resolvers"),
         ("seed=1,2", "seed"),
+        ("fit.law=windwed", "windowed"),
     ],
 )
 def test_a_wrong_override_names_what_is_known(override, words):
