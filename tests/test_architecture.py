@@ -40,7 +40,7 @@ INNER_LAYERS = {
         {"settings", "schedules", "order", "optimizers", "weight_average", "checkpoints"},
         {"feeding"},
         {"trunks", "evaluation", "engine"},
-        {"time_left", "metrics", "step"},
+        {"time_left", "metrics", "step", "weights"},
         {"loop"},
         {"experiment"},
         {"sweep"},

@@ -10,7 +10,7 @@ Each fact is one small file, published whole and once: written aside, synced, th
 rewritten: a plan grows by a further revision, and status is derived by listing.
 """
 
-from flops_fit.store.plans import plan_hash
+from flops_fit.store.plans import OTHER_FOLDER, plan_hash
 from flops_fit.store.sweep_folder import Store, add_runs, create_store, open_store
 
-__all__ = ["Store", "add_runs", "create_store", "open_store", "plan_hash"]
+__all__ = ["OTHER_FOLDER", "Store", "add_runs", "create_store", "open_store", "plan_hash"]
