@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from flops_fit.records import SweepPlan as SweepPlan
     from flops_fit.result import Result as Result
     from flops_fit.result import load_runs as load_runs
+    from flops_fit.single_run import train_one as train_one
 
 __version__ = "0.1.0"
 
@@ -35,6 +36,7 @@ _HOMES = {
     "SweepPlan": "flops_fit.records",
     "Result": "flops_fit.result",
     "load_runs": "flops_fit.result",
+    "train_one": "flops_fit.single_run",
 }
 
 __all__ = [*_HOMES, "__version__"]

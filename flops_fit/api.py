@@ -14,16 +14,17 @@ from flops_fit.distributed import open_world
 from flops_fit.errors import ConfigError, ContractError, PlanError, StoreError
 from flops_fit.fitting import mock_law, simulate_results
 from flops_fit.planning.checks import check_plan
-from flops_fit.planning.isoflop import Subject, SweepSettings, candidate_sizes, plan_isoflop
+from flops_fit.planning.isoflop import SweepSettings, candidate_sizes, plan_isoflop
 from flops_fit.records import SweepPlan
 from flops_fit.result import Result, load_result
 from flops_fit.schema import build
+from flops_fit.single_run import subject_of
 from flops_fit.store import Store, create_store
 from flops_fit.tasks import Task, make_task, probe_sizes
 from flops_fit.tasks.loss_check import check_loss_is_mean
 from flops_fit.training import train_sweep
 from flops_fit.training.settings import TrainSettings
-from flops_fit.training.sweep import ProgressCallback, eval_tokens
+from flops_fit.training.sweep import ProgressCallback, eval_tokens, warn_of_missing_weights
 from flops_fit.training.workers.count import worker_count
 from flops_fit.training.workers.process import is_portable
 from flops_fit.training.workers.scheduler import train_with_workers
@@ -153,18 +154,7 @@ def plan_task(task: Task, settings: SweepSettings, *, seed: int = 0) -> SweepPla
         )
     measure = settings.flops_per_param_per_token == "measured" or task.train_data is not None
     probes, rejected = probe_sizes(task, candidate_sizes(settings), measure=measure)
-    data = task.train_data
-    subject = Subject(
-        model_cls_name=task.model_cls_name,
-        size_param=task.size_param,
-        model_kwargs=dict(task.model_kwargs),
-        task_name=task.name,
-        task_fingerprint=task.fingerprint,
-        tokens_per_sample=1 if data is None else data.tokens_per_sample,
-        unique_tokens=task.unique_tokens,
-        data_unit=task.data_unit,
-    )
-    plan = plan_isoflop(probes, settings, subject, rejected=rejected, seed=seed)
+    plan = plan_isoflop(probes, settings, subject_of(task), rejected=rejected, seed=seed)
     for finding in check_plan(plan, unique_tokens=task.unique_tokens):
         logger.warning("%s %s", finding.message, finding.advice)
     return plan
@@ -195,6 +185,7 @@ def train_into(
         LaunchError: If it is and a launcher has started several processes.
     """
     pending = store.pending(retry_failed=retry_failed)
+    warn_of_missing_weights(store.results(), settings)
     if pending:
         smallest = min(pending, key=lambda experiment: experiment.num_params)
         check_loss_is_mean(task, smallest.size_param_value, smallest.num_params)

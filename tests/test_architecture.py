@@ -18,6 +18,7 @@ LAYERS = [
     {"fitting"},
     {"tasks", "planning", "reporting", "imports"},
     {"training", "launching", "result"},
+    {"single_run"},
     {"api", "config"},
     {"console"},
     {"cli"},

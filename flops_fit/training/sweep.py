@@ -76,10 +76,10 @@ def eval_tokens(task: Task, settings: TrainSettings) -> int:
     return 0 if data is None else times * held_out_samples(data, settings.eval_samples) * data.tokens_per_sample
 
 
-def warn_of_missing_weights(store: Store, settings: TrainSettings) -> None:
+def warn_of_missing_weights(results: Sequence[RunResult], settings: TrainSettings) -> None:
     """Logs which runs have finished without the weights that are now asked for; nothing can bring these back."""
     for kind in settings.kept_kinds:
-        missing = sum(r.status == "completed" and kind not in r.weights for r in store.results())
+        missing = sum(r.status == "completed" and kind not in r.weights for r in results)
         if missing:
             logger.warning(
                 "%d finished runs have no %s weights: they were trained without train.keep_weights=%s, which holds "

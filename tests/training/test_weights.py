@@ -195,9 +195,9 @@ def test_weights_are_there_before_the_result(sweep, monkeypatch):
 def test_of_runs_that_finished_without_weights_this_is_said(sweep, caplog):
     store = sweep("plain")
     caplog.set_level(logging.WARNING)
-    warn_of_missing_weights(store, TrainSettings())
+    warn_of_missing_weights(store.results(), TrainSettings())
     assert not caplog.messages
-    warn_of_missing_weights(store, TrainSettings(keep_weights="final"))
+    warn_of_missing_weights(store.results(), TrainSettings(keep_weights="final"))
     assert caplog.messages == [
         "3 finished runs have no final weights: they were trained without train.keep_weights=final, which holds from "
         "here on. To have theirs too, train them in another folder (out=DIR on the command line, output_dir=... in "
