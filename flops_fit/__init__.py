@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from flops_fit.api import find_optimal as find_optimal
     from flops_fit.api import plan_sweep as plan_sweep
     from flops_fit.api import run_sweep as run_sweep
+    from flops_fit.api import train_one as train_one
     from flops_fit.errors import FlopsFitError as FlopsFitError
     from flops_fit.fitting import FitOptions as FitOptions
     from flops_fit.fitting import Prediction as Prediction
@@ -37,6 +38,7 @@ _HOMES = {
     "SweepPlan": "flops_fit.records",
     "Result": "flops_fit.result",
     "load_runs": "flops_fit.result",
+    "train_one": "flops_fit.api",
 }
 
 __all__ = [*_HOMES, "__version__"]

@@ -1,13 +1,22 @@
-"""How is a file written so that it is there whole, or not at all?"""
+"""Files that are there whole or not at all: written aside, synced, then linked or renamed into place."""
 
 import contextlib
 import errno
 import os
+import re
+import shutil
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from flops_fit.errors import StoreError
+
+# A temporary file this old was left by a process that was killed, not by one that is writing now.
+ABANDONED_SECONDS = 3600
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}")
 
 
 def publish(path: Path, data: bytes) -> bool:
@@ -19,9 +28,9 @@ def publish(path: Path, data: bytes) -> bool:
     Raises:
         StoreError: If the disk refuses; ``path`` does not exist then.
     """
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    temporary = _temporary(path)
     with storage_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        _make_folder(path.parent)
         try:
             handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666)
             with open(handle, "wb") as file:  # noqa: PTH123  (a descriptor, not a path)
@@ -29,11 +38,7 @@ def publish(path: Path, data: bytes) -> bool:
                 file.flush()
                 os.fsync(handle)
             created = _link(temporary, path)
-            directory = os.open(path.parent, os.O_RDONLY)
-            try:
-                os.fsync(directory)
-            finally:
-                os.close(directory)
+            sync(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
     return created
@@ -45,7 +50,7 @@ def replace_file(path: Path, data: bytes) -> None:
     Raises:
         StoreError: If the disk refuses; the old file is then intact.
     """
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    temporary = _temporary(path)
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -55,25 +60,82 @@ def replace_file(path: Path, data: bytes) -> None:
             temporary.unlink(missing_ok=True)
 
 
+def replace_large_file(path: Path, write: Callable[[Path], object]) -> None:
+    """Lets ``write`` make a file that need not fit into memory twice, syncs it and renames it to ``path``.
+
+    It writes in a folder of its own beside ``path``, since safetensors makes a temporary file there itself. What
+    killed processes left of earlier attempts is removed.
+
+    Raises:
+        StoreError: If the disk refuses; an old file is then intact.
+    """
+    aside = _temporary(path)
+    with storage_errors(path):
+        _make_folder(path.parent)
+        for left in path.parent.glob(f".{path.name}.*"):
+            if is_temporary(left) and time.time() - left.stat().st_mtime > ABANDONED_SECONDS:
+                shutil.rmtree(left, ignore_errors=True)
+        try:
+            aside.mkdir()
+            write(aside / path.name)
+            # safetensors makes files that only their owner can read; others of a group need them too.
+            (aside / path.name).chmod(aside.stat().st_mode & 0o666)
+            sync(aside / path.name)
+            (aside / path.name).replace(path)
+            sync(path.parent)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+
+
+def is_temporary(path: Path) -> bool:
+    """Whether this is a file of ours that is not in its place yet, or never came there."""
+    return _TEMPORARY.fullmatch(path.name) is not None
+
+
+def sync(path: Path) -> None:
+    """Waits until a file or a folder's entries are on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+
+
+def _make_folder(path: Path) -> None:
+    """Makes a folder and its parents; a new folder's name is synced too, or a file in it could be lost with it."""
+    missing = []
+    while not path.exists():
+        missing.append(path)
+        path = path.parent
+    for folder in reversed(missing):
+        folder.mkdir(exist_ok=True)
+        sync(folder.parent)
+
+
 def _link(temporary: Path, path: Path) -> bool:
     try:
         os.link(temporary, path)
     except FileExistsError:
-        # On NFS the reply to a link that succeeded can be lost; two names of one file tell.
+        # On NFS the reply to a link that succeeded can be lost; two names of one file prove that it did.
         return temporary.stat().st_nlink == 2
     return True
 
 
 @contextlib.contextmanager
 def storage_errors(path: Path) -> Iterator[None]:
-    """Turns an OSError below into a StoreError that says what to do."""
+    """Turns an OSError below, or that of safetensors' writer, into a StoreError that says what to do."""
     try:
         yield
     except StoreError:
         raise
-    except OSError as error:
-        remedy = "Free some space" if error.errno == errno.ENOSPC else "Check the folder and its permissions"
+    except (OSError, SafetensorError) as error:
+        is_full = getattr(error, "errno", None) == errno.ENOSPC or "os error 28)" in str(error)
+        remedy = "Free some space" if is_full else "Check the folder and its permissions"
         raise StoreError(
-            f"cannot write {path}: {error.strerror or error}. What was published before is intact. "
+            f"cannot write {path}: {getattr(error, 'strerror', None) or error}. What was published before is intact. "
             f"{remedy}, then run the same command again."
         ) from error

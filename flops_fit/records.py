@@ -181,6 +181,8 @@ class RunResult:
     """Of these, steps that another run of the same trunk had made."""
     flops_from_trunk: float = 0.0
     """FLOPs of those steps: part of ``flops_spent``, and not spent again."""
+    weights: Mapping[str, str] = field(default_factory=dict)
+    """Files of weights that were kept, "final" and "best", relative to the sweep's folder."""
     environment: Mapping[str, Any] = field(default_factory=dict)
     """World size, micro-batch, precision, device, versions, time of the end: for people, nothing reads it back."""
 

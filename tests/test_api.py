@@ -121,8 +121,15 @@ def test_another_sweep_in_the_same_folder_is_refused(mocked, tmp_path):
     mocked()
     before = {p: p.read_bytes() for p in (tmp_path / "out").rglob("*") if p.is_file()}
     with pytest.raises(PlanMismatch, match="Choose another folder"):
-        mocked(compute_budgets=[1e6, 3e6])
+        mocked(sweep={**GRID, "recipe": {"schedule": "cosine"}})
     assert before == {p: p.read_bytes() for p in (tmp_path / "out").rglob("*") if p.is_file()}
+
+
+def test_one_more_budget_in_the_same_folder_keeps_the_runs_that_are_there(mocked, tmp_path):
+    first = losses(mocked(compute_budgets=BUDGETS[:4]))
+    grown = losses(mocked())
+    assert first.items() < grown.items()
+    assert len(list((tmp_path / "out" / "plans").iterdir())) == 2
 
 
 def test_resume_false_refuses_to_mix_with_old_results(mocked):

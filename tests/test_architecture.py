@@ -39,7 +39,7 @@ INNER_LAYERS = {
         {"settings", "order", "gradients", "weight_average", "checkpoints"},
         {"feeding"},
         {"trunks", "evaluation", "engine"},
-        {"time_left", "metrics", "step"},
+        {"time_left", "metrics", "step", "weights"},
         {"loop"},
         {"experiment"},
         {"sweep"},

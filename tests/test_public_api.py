@@ -7,8 +7,8 @@ import pytest
 import flops_fit
 
 NAMES = {
-    "find_optimal", "plan_sweep", "run_sweep", "load_runs", "fit", "simulate_results", "Result", "SweepPlan",
-    "Experiment", "RunTable", "Prediction", "ScalingLaws", "FitOptions", "FlopsFitError", "__version__",
+    "find_optimal", "plan_sweep", "run_sweep", "train_one", "load_runs", "fit", "simulate_results", "Result",
+    "SweepPlan", "Experiment", "RunTable", "Prediction", "ScalingLaws", "FitOptions", "FlopsFitError", "__version__",
 }  # fmt: skip
 
 

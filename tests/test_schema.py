@@ -4,7 +4,7 @@ from typing import Literal
 import pytest
 
 from flops_fit.errors import ConfigError
-from flops_fit.schema import build, canonical_json, to_plain
+from flops_fit.schema import build, build_record, canonical_json, to_plain
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,3 +56,14 @@ def test_a_nan_is_never_written():
 
 def test_canonical_json_does_not_depend_on_key_order():
     assert canonical_json({"a": 1, "b": 2}) == canonical_json({"b": 2, "a": 1})
+
+
+def test_a_record_may_hold_fields_that_are_not_known_at_any_depth():
+    values = {"name": "x", "colour": "red", "inner": {"rate": 0.2, "shape": [1]}}
+    assert build_record(Outer, values) == Outer(name="x", inner=Inner(rate=0.2))
+
+
+@pytest.mark.parametrize("values", [{"name": 3}, {"colour": "red"}, {"name": "x", "inner": {"rate": "fast"}}])
+def test_a_record_with_a_wrong_or_missing_field_is_refused(values):
+    with pytest.raises(ConfigError):
+        build_record(Outer, values)

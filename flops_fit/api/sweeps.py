@@ -7,13 +7,14 @@ from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
+from flops_fit.api.single_run import subject_of
 from flops_fit.console import is_main_process
 from flops_fit.distributed import open_world
 from flops_fit.errors import PlanError, StoreError
 from flops_fit.fitting import FitOptions, mock_law, simulate_results
 from flops_fit.launching import launched_precision
 from flops_fit.planning.checks import check_plan
-from flops_fit.planning.isoflop import Subject, SweepSettings, candidate_sizes, plan_isoflop
+from flops_fit.planning.isoflop import SweepSettings, candidate_sizes, plan_isoflop
 from flops_fit.progress import SweepProgress
 from flops_fit.records import SweepPlan
 from flops_fit.result import Result, load_result
@@ -22,7 +23,7 @@ from flops_fit.tasks import Task, probe_sizes
 from flops_fit.tasks.loss_check import check_loss_is_mean
 from flops_fit.training import train_sweep
 from flops_fit.training.settings import TrainSettings
-from flops_fit.training.sweep import eval_tokens
+from flops_fit.training.sweep import eval_tokens, warn_of_missing_weights
 from flops_fit.training.workers.count import worker_count
 from flops_fit.training.workers.process import is_portable
 from flops_fit.training.workers.scheduler import train_with_workers
@@ -100,18 +101,7 @@ def plan_task(task: Task, settings: SweepSettings, *, seed: int = 0) -> SweepPla
         )
     measure = settings.flops_per_param_per_token == "measured" or task.train_data is not None
     probes, rejected = probe_sizes(task, candidate_sizes(settings), measure=measure)
-    data = task.train_data
-    subject = Subject(
-        model_cls_name=task.model_cls_name,
-        size_param=task.size_param,
-        model_kwargs=dict(task.model_kwargs),
-        task_name=task.name,
-        task_fingerprint=task.fingerprint,
-        tokens_per_sample=1 if data is None else data.tokens_per_sample,
-        unique_tokens=task.unique_tokens,
-        data_unit=task.data_unit,
-    )
-    plan = plan_isoflop(probes, settings, subject, rejected=rejected, seed=seed)
+    plan = plan_isoflop(probes, settings, subject_of(task), rejected=rejected, seed=seed)
     if is_main_process():
         for finding in check_plan(plan, unique_tokens=task.unique_tokens):
             logger.warning("%s %s", finding.message, finding.advice)
@@ -145,6 +135,7 @@ def train_into(
     """
     settings = replace(settings, precision=launched_precision(settings.precision))
     pending = store.pending(retry_failed=retry_failed)
+    warn_of_missing_weights(store.results(), settings)
     if pending:
         smallest = min(pending, key=lambda experiment: experiment.num_params)
         check_loss_is_mean(task, smallest.size_param_value, smallest.num_params)

@@ -13,7 +13,7 @@ from flops_fit.errors import ConfigError, PlanError
 from flops_fit.planning.feasibility import Limits, Pair, fewest_tokens, objection_to
 from flops_fit.planning.recipe import RecipeRule, recipe_for
 from flops_fit.quantities import format_flops, log_spaced
-from flops_fit.records import Experiment, ModelProbe, Rejection, SweepPlan, content_id
+from flops_fit.records import Experiment, ModelProbe, Recipe, Rejection, SweepPlan, content_id
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +120,15 @@ def plan_isoflop(
         if not feasible:
             raise _nothing_fits(budget, probes, settings, subject, infeasible)
         experiments += [
-            _experiment(budget, probe, tokens, settings, subject, seed + offset)
+            make_experiment(
+                compute_budget=budget,
+                probe=probe,
+                num_tokens=tokens,
+                subject=subject,
+                seed=seed + offset,
+                recipe=recipe_for(settings.recipe, probe, subject.tokens_per_sample),
+                flops_per_token=_flops_per_token(probe, settings),
+            )
             for probe, tokens in _spread(feasible, settings)
             for offset in range(settings.num_seeds)
         ]
@@ -135,6 +143,40 @@ def plan_isoflop(
         task_name=subject.task_name,
         task_fingerprint=subject.task_fingerprint,
         data_unit=subject.data_unit,
+    )
+
+
+def make_experiment(
+    *,
+    compute_budget: float,
+    probe: ModelProbe,
+    num_tokens: int,
+    recipe: Recipe,
+    flops_per_token: float,
+    subject: Subject,
+    seed: int,
+) -> Experiment:
+    """Decides one run; its id is the hash of all that changes its loss."""
+    return Experiment(
+        experiment_id=content_id(
+            task=subject.task_fingerprint,
+            size={subject.size_param: probe.size_param_value},
+            compute_budget=compute_budget,
+            num_tokens=num_tokens,
+            recipe=recipe.content,
+            seed=seed,
+        ),
+        compute_budget=compute_budget,
+        size_param_value=probe.size_param_value,
+        num_params=probe.num_params,
+        num_params_non_embedding=probe.num_params_non_embedding,
+        num_tokens=num_tokens,
+        flops_per_token=flops_per_token,
+        measured_flops_per_token=probe.flops_per_token,
+        measured_flops_per_token_causal=probe.flops_per_token_causal,
+        tokens_per_sample=subject.tokens_per_sample,
+        recipe=recipe,
+        seed=seed,
     )
 
 
@@ -255,30 +297,3 @@ def _spread(feasible: list[tuple[ModelProbe, int]], settings: SweepSettings) -> 
         free = (i for i in range(len(inside)) if i not in chosen)
         chosen.add(min(free, key=lambda i: abs(math.log(inside[i][0].num_params / target))))
     return [inside[i] for i in sorted(chosen)]
-
-
-def _experiment(
-    budget: float, probe: ModelProbe, tokens: int, settings: SweepSettings, subject: Subject, seed: int
-) -> Experiment:
-    recipe = recipe_for(settings.recipe, probe, subject.tokens_per_sample)
-    return Experiment(
-        experiment_id=content_id(
-            task=subject.task_fingerprint,
-            size={subject.size_param: probe.size_param_value},
-            compute_budget=budget,
-            num_tokens=tokens,
-            recipe=recipe.content,
-            seed=seed,
-        ),
-        compute_budget=budget,
-        size_param_value=probe.size_param_value,
-        num_params=probe.num_params,
-        num_params_non_embedding=probe.num_params_non_embedding,
-        num_tokens=tokens,
-        flops_per_token=_flops_per_token(probe, settings),
-        measured_flops_per_token=probe.flops_per_token,
-        measured_flops_per_token_causal=probe.flops_per_token_causal,
-        tokens_per_sample=subject.tokens_per_sample,
-        recipe=recipe,
-        seed=seed,
-    )

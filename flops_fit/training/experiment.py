@@ -19,6 +19,7 @@ from flops_fit.training.engine.probe import EngineChoice, choose_engine, halved
 from flops_fit.training.evaluation import held_out_loss
 from flops_fit.training.loop import Progress, Trained, train_model
 from flops_fit.training.settings import TrainSettings
+from flops_fit.training.weights import save_weights
 
 # Below this a second thread costs more than it brings (measured at 0.1M parameters).
 MIN_PARAMS_FOR_THREADS = 1_000_000
@@ -57,6 +58,7 @@ def train_experiment(
     choice: EngineChoice | None = None
     loss = error = reason = None
     status = "completed"
+    weights: dict[str, str] = {}
     try:
         with _threads_for(experiment.num_params, world):
             choice = choose_engine(task, experiment, world, settings, (trunk_dir or run_dir) / "engine.json")
@@ -65,6 +67,7 @@ def train_experiment(
             )
             if trained.diverged is None:
                 loss, error = held_out_loss(task, trained.model, world, settings.eval_samples, choice.micro_batch)
+                weights = save_weights(trained.model, experiment, run_dir, loss, world=world, settings=settings)
             else:
                 status, reason = "diverged", trained.diverged
     except (StoreError, ConfigError):
@@ -72,7 +75,7 @@ def train_experiment(
     except Exception as problem:
         if world.size > 1 and not isinstance(problem, (ModelFailed, torch.OutOfMemoryError)):
             raise  # The processes have not agreed on this: the world is broken, and the launcher must end it.
-        status, reason = "failed", traceback.format_exc()
+        status, reason, loss, error = "failed", traceback.format_exc(), None, None
     seen = experiment.tokens_after(progress.steps)
     causal = experiment.measured_flops_per_token_causal
     per_token = experiment.measured_flops_per_token or experiment.flops_per_token
@@ -91,6 +94,7 @@ def train_experiment(
         steps=progress.steps,
         steps_from_trunk=progress.steps_from_trunk,
         flops_from_trunk=progress.steps_from_trunk * experiment.recipe.batch_tokens * per_token,
+        weights=weights,
         environment=_environment(world, choice),
     )
 

@@ -28,6 +28,7 @@ from flops_fit.training.metrics import MetricsLog
 from flops_fit.training.settings import TrainSettings
 from flops_fit.training.step import Run, accumulate_alone, accumulate_together
 from flops_fit.training.weight_average import WeightAverage
+from flops_fit.training.weights import BestSoFar
 
 # A mean loss this many times the first one is not training any more.
 EXPLODED = 10.0
@@ -101,6 +102,7 @@ def train_model(
         batches = prefetched(batches, pinned)
     leaves_trunk, diverged = leaves_trunk and run.step < last_common, None
     careful = 0 if world.is_sharded else CAREFUL_STEPS
+    best = BestSoFar(task, experiment, run_dir, world, settings) if "best" in settings.kept_kinds else None
     saved_at = time.monotonic()
     with MetricsLog(run_dir, experiment, first_step=run.step, world=world, settings=settings, choice=choice) as log:
         while run.step < experiment.num_steps:
@@ -127,6 +129,8 @@ def train_model(
                     run.step, tokens=experiment.tokens_after(run.step), loss=run.losses[-1],
                     learning_rate=rate, gradient_norm=norm,
                 )  # fmt: skip
+            if best is not None:
+                best.look(run.step, run.bare, run.parameters, run.average, choice.micro_batch)
             if is_fork and trunk_dir is not None:
                 _save(run, trunk_dir, world, settings, choice)
             if is_due and not is_last:

@@ -36,8 +36,20 @@ class TrainSettings:
     workers: int | Literal["auto"] = 1
     """Processes that train runs side by side on this machine, set round its GPUs where it has some. auto: as many as
     there are CPU threads, where every run is small enough to train on one thread anyway, or one per GPU."""
+    keep_weights: Literal["none", "best", "final", "both"] = "none"
+    """Which weights of each run to keep, as runs/<id>/{final,best}_model.safetensors.
+
+    best: of the lowest held-out loss at ten evaluations, one after every tenth of the steps; nine of them are in
+    addition to that of the end, and of a run that begins on another's steps only those after them are made.
+    """
     trackers: tuple[str, ...] = ()
     """Also log to these, through Accelerate: "tensorboard", "wandb", "trackio", ..."""
+
+    @property
+    def kept_kinds(self) -> tuple[Literal["final", "best"], ...]:
+        """Kinds of weights to keep."""
+        kinds: tuple[Literal["final", "best"], ...] = ("final", "best")
+        return tuple(kind for kind in kinds if self.keep_weights in (kind, "both"))
 
     def __post_init__(self) -> None:
         """Refuses settings out of range."""

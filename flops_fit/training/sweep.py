@@ -7,13 +7,14 @@ from collections.abc import Callable, Sequence
 from flops_fit.distributed import World
 from flops_fit.quantities import format_flops
 from flops_fit.records import Experiment, RunResult
-from flops_fit.store import Store
+from flops_fit.store import OTHER_FOLDER, Store
 from flops_fit.tasks import Task
 from flops_fit.training.evaluation import held_out_samples
 from flops_fit.training.experiment import train_experiment
 from flops_fit.training.settings import TrainSettings
 from flops_fit.training.time_left import TimeLeft
 from flops_fit.training.trunks import group_by_trunk, order_by_trunk, trunk_id
+from flops_fit.training.weights import EVALUATIONS
 
 ProgressCallback = Callable[[RunResult, float | None], None]
 """Told of each run that has ended, and the seconds that the rest will take; None while that cannot be said."""
@@ -69,6 +70,19 @@ def log_shared_flops(results: Sequence[RunResult]) -> None:
 
 
 def eval_tokens(task: Task, settings: TrainSettings) -> int:
-    """Counts the tokens that each held-out loss is measured on."""
+    """Counts the tokens that a run is evaluated on, all its evaluations together."""
     data = task.eval_data
-    return 0 if data is None else held_out_samples(data, settings.eval_samples) * data.tokens_per_sample
+    times = EVALUATIONS if "best" in settings.kept_kinds else 1
+    return 0 if data is None else times * held_out_samples(data, settings.eval_samples) * data.tokens_per_sample
+
+
+def warn_of_missing_weights(results: Sequence[RunResult], settings: TrainSettings) -> None:
+    """Logs which runs have finished without the weights that are now asked for; nothing can bring these back."""
+    for kind in settings.kept_kinds:
+        missing = sum(r.status == "completed" and kind not in r.weights for r in results)
+        if missing:
+            logger.warning(
+                "%d finished runs have no %s weights: they were trained without train.keep_weights=%s, which holds "
+                "from here on. To have theirs too, train them in %s.",
+                missing, kind, kind, OTHER_FOLDER,
+            )  # fmt: skip

@@ -26,7 +26,7 @@ def test_run_again_trains_nothing_and_prints_one_json_object(sweep_dir, call):
 
 def test_run_in_a_folder_of_another_configuration_is_refused(sweep_dir, call):
     before = {p: p.read_bytes() for p in sweep_dir.rglob("*") if p.is_file()}
-    code, _, err = call("run", *SMALL, "seed=1", f"out={sweep_dir}")
+    code, _, err = call("run", *SMALL, "sweep.recipe.schedule=cosine", f"out={sweep_dir}")
     assert code == 2
     assert "holds another sweep" in err
     assert before == {p: p.read_bytes() for p in sweep_dir.rglob("*") if p.is_file()}

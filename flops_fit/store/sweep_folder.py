@@ -1,30 +1,21 @@
-"""Where is a sweep kept, so that nothing is ever lost, half written or mixed up?
-
-    DIR/config.yaml       as composed, unresolved          DIR/results/<id>.json   THE result of a run
-    DIR/plan.json         what will be run                 DIR/ends/<id>.<n>.json  why attempt n failed
-    DIR/runs/<id>/        metrics, checkpoints of a run    DIR/results.csv, fit.json, report/   views
-
-Each fact is one small file, published whole and once: written aside, synced, then linked into place.
-Facts are never rewritten; status is derived by listing; views can be rebuilt at any time.
-"""
+"""A sweep's folder: its plan, and what is known of each run."""
 
 import csv
-import hashlib
 import io
-import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal
 
 import numpy as np
 
-from flops_fit.errors import ConfigError, InputError, PlanMismatch, StoreError
+from flops_fit.errors import InputError, StoreError
 from flops_fit.files import publish, replace_file, storage_errors
 from flops_fit.records import ExcludedRun, Experiment, RunResult, RunTable, SweepPlan
-from flops_fit.schema import build, canonical_json, to_plain
+from flops_fit.store.plans import OTHER_FOLDER, newest_revision
+from flops_fit.store.record_files import read_record, record_bytes
+from flops_fit.store.revising import revise
 
-SCHEMA_VERSION = 1
 _ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
 
@@ -34,6 +25,12 @@ class Store:
 
     root: Path
     plan: SweepPlan
+    unknown_settings: dict[str, list[str]] = field(default_factory=dict)
+    """By run: settings of its recipe that a newer version of flops-fit added."""
+
+    def extend(self, plan: SweepPlan, *, config: str | None = None) -> "Store":
+        """Makes ``plan`` the newest revision, with all earlier runs in it; see `create_store`."""
+        return create_store(self.root, plan, config=config)
 
     def results(self) -> tuple[RunResult, ...]:
         """Returns the outcome of each finished run, in the order of the plan."""
@@ -41,34 +38,68 @@ class Store:
         return tuple(result for result in found if result is not None)
 
     def outcome(self, experiment_id: str) -> RunResult | None:
-        """Returns what a run came to; of one that only failed, its newest attempt; None if it has not ended."""
+        """Returns how a run ended; of one that only failed, its newest attempt; None if it has not ended."""
         final = self.root / "results" / f"{experiment_id}.json"
         if final.exists():
-            return cast(RunResult, _read_record(RunResult, final))
+            return read_record(RunResult, final)
         ends = (self.root / "ends").glob(f"{experiment_id}.*.json")
         newest = max(ends, key=lambda p: int(p.name.split(".")[1]), default=None)
-        return None if newest is None else cast(RunResult, _read_record(RunResult, newest))
+        return None if newest is None else read_record(RunResult, newest)
 
     def pending(self, *, retry_failed: bool = False) -> tuple[Experiment, ...]:
-        """Returns the runs without an outcome; with ``retry_failed`` also those that failed."""
+        """Returns the runs without an outcome; with ``retry_failed`` also those that failed.
+
+        Raises:
+            InputError: If one has settings that only a newer version of flops-fit can train with.
+        """
         done = {r.experiment.experiment_id for r in self.results() if not (retry_failed and r.status == "failed")}
-        return tuple(e for e in self.plan.experiments if e.experiment_id not in done)
+        waiting = tuple(e for e in self.plan.experiments if e.experiment_id not in done)
+        for run in waiting:
+            if run.experiment_id in self.unknown_settings:
+                names = ", ".join(f"recipe.{name}" for name in self.unknown_settings[run.experiment_id])
+                raise InputError(
+                    f"{self.root}: run {run.experiment_id} was planned by a newer flops-fit with {names}, which this "
+                    "version does not know and would train without. Update flops-fit, then run this again."
+                )
+        return waiting
 
     def run_dir(self, experiment_id: str) -> Path:
         """Returns the folder of a run's metrics and checkpoints, made on first use."""
         path = self.root / "runs" / _checked(experiment_id)
-        path.mkdir(parents=True, exist_ok=True)
+        with storage_errors(path):
+            path.mkdir(parents=True, exist_ok=True)
         return path
+
+    def weights_path(self, experiment_id: str, kind: Literal["final", "best"] = "final") -> Path:
+        """Returns the safetensors file of a finished run's weights.
+
+        Args:
+            experiment_id: The run.
+            kind: "final": of the end of the run; "best": of its lowest held-out loss.
+
+        Raises:
+            StoreError: If they were not kept.
+        """
+        result = self.outcome(experiment_id)
+        name = None if result is None else result.weights.get(kind)
+        if name is None or not (self.root / name).is_file():
+            state = "has not ended yet" if result is None else f"is {result.status}, without {kind} weights"
+            raise StoreError(
+                f"{self.root}: run {experiment_id} {state}. Weights are kept of runs trained with "
+                f"train.keep_weights={kind} (or both); for a run that is finished, that takes {OTHER_FOLDER}."
+            )
+        return self.root / name
 
     def publish_result(self, result: RunResult) -> None:
         """Publishes a run's outcome, once; a failed attempt goes to ``ends/`` and can be retried."""
         name = _checked(result.experiment.experiment_id)
-        data = _to_bytes(result)
-        if result.status == "failed":
-            attempt = len(list((self.root / "ends").glob(f"{name}.*.json"))) + 1
-            publish(self.root / "ends" / f"{name}.{attempt}.json", data)
-        else:
+        data = record_bytes(result)
+        if result.status != "failed":
             publish(self.root / "results" / f"{name}.json", data)
+            return
+        attempt = len(list((self.root / "ends").glob(f"{name}.*.json"))) + 1
+        while not publish(self.root / "ends" / f"{name}.{attempt}.json", data):
+            attempt += 1
 
     def run_table(self) -> RunTable:
         """Returns the completed runs as columns; the others are listed in ``excluded``."""
@@ -125,83 +156,50 @@ class Store:
 
 
 def create_store(root: Path, plan: SweepPlan, *, config: str | None = None) -> Store:
-    """Makes the folder of a sweep, or opens it if it holds the same plan.
+    """Opens the folder of a sweep with ``plan`` in it, and makes the folder or a larger revision where needed.
+
+    Any number of processes may call this at once, also those of one launch. A plan that is not a superset of the one
+    in the folder is united with it: earlier runs stay. Repeating the newest request changes nothing.
 
     Args:
         root: The output folder.
-        plan: What will be run.
+        plan: The whole sweep as it is wanted now.
         config: Text of ``config.yaml``; None where the sweep was made from Python.
 
     Raises:
-        PlanMismatch: If the folder belongs to another sweep, or to something else. Nothing is written then.
+        PlanMismatch: If the folder belongs to another sweep or to something else, or if ``plan`` asks for fewer runs
+            than were asked for before. Nothing is written then.
+        InputError: If its plan cannot be read.
         StoreError: If the disk refuses.
     """
-    root = root.resolve()
-    if (root / "plan.json").exists():
-        store = open_store(root)
-        if plan_hash(store.plan) != plan_hash(plan):
-            raise PlanMismatch(
-                f"{root} holds another sweep: {store.plan!r} of {store.plan.task_name!r} "
-                f"(plan {plan_hash(store.plan)}), and this command plans {plan!r} of {plan.task_name!r} "
-                f"(plan {plan_hash(plan)}). {_difference(store.plan, plan)} Nothing was changed. "
-                "Choose another folder with out=DIR, or run it with the settings in its config.yaml."
-            )
-        return store
-    if root.exists() and any(root.iterdir()):
-        raise PlanMismatch(
-            f"{root} is not empty and holds no plan.json, so it is not a sweep of ours. "
-            "Nothing was changed. Choose a new or empty folder with out=DIR."
-        )
-    with storage_errors(root):
-        for name in ("results", "ends", "runs", "claims"):
-            (root / name).mkdir(parents=True, exist_ok=True)
-    if config is not None:
-        publish(root / "config.yaml", config.encode())
-    publish(root / "plan.json", _to_bytes(plan))
+    revise(root.resolve(), plan, config, is_whole=True)
+    return open_store(root)
+
+
+def add_runs(root: Path, plan: SweepPlan) -> Store:
+    """Adds runs to the sweep in a folder, or begins one there; runs that are known are no change.
+
+    Raises:
+        PlanMismatch: If task, data or recipe differ, or if the folder belongs to something else.
+        InputError: If its plan cannot be read.
+        StoreError: If the disk refuses.
+    """
+    revise(root.resolve(), plan, None, is_whole=False)
     return open_store(root)
 
 
 def open_store(root: Path) -> Store:
-    """Opens the folder of a sweep.
+    """Opens the folder of a sweep at its newest revision; writes nothing.
 
     Raises:
         InputError: If it holds no readable plan.
     """
-    path = root / "plan.json"
-    if not path.is_file():
+    newest = newest_revision(root)
+    if newest is None:
         raise InputError(
             f"{root}: got a folder without plan.json, expected one made by `flops-fit run` or find_optimal."
         )
-    return Store(root=root.resolve(), plan=_read_record(SweepPlan, path))
-
-
-def plan_hash(plan: SweepPlan) -> str:
-    """Identifies a plan by its runs: 12 hex digits, whatever their order."""
-    ids = sorted(e.experiment_id for e in plan.experiments)
-    return hashlib.sha256(canonical_json(ids).encode()).hexdigest()[:12]
-
-
-def _read_record(cls: type[Any], path: Path) -> Any:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
-        version = values.pop("schema_version", None)
-        if version != SCHEMA_VERSION:
-            raise InputError(f"{path}: got schema version {version}, this flops-fit reads {SCHEMA_VERSION}.")
-        return build(cls, values)
-    except (ValueError, ConfigError, AttributeError, TypeError, RecursionError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(
-            f"{path}: not a readable record: {error}. Restore it from a backup, or remove it to redo it."
-        ) from error
-
-
-def _to_bytes(record: Any) -> bytes:
-    return (json.dumps({"schema_version": SCHEMA_VERSION, **to_plain(record)}, indent=1) + "\n").encode()
-
-
-def _refuse_constant(text: str) -> None:
-    raise ValueError(f"{text} is not a JSON number")
+    return Store(root=root.resolve(), plan=newest.plan, unknown_settings=newest.unknown_settings)
 
 
 def _checked(experiment_id: str) -> str:
@@ -227,17 +225,3 @@ def _csv_row(r: RunResult) -> dict[str, Any]:
         "learning_rate": e.recipe.learning_rate, "size": e.size_param_value,
         "wall_seconds": round(r.wall_seconds, 3),
     }  # fmt: skip
-
-
-def _difference(old: SweepPlan, new: SweepPlan) -> str:
-    for name in (
-        "task_name",
-        "task_fingerprint",
-        "model_cls_name",
-        "size_param",
-        "model_kwargs",
-        "compute_budgets",
-    ):
-        if getattr(old, name) != getattr(new, name):
-            return f"They differ in {name}: {getattr(old, name)!r} there, {getattr(new, name)!r} here."
-    return "They differ in sizes, recipe or seed."
