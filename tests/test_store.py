@@ -161,8 +161,9 @@ def test_a_result_file_is_strict_json_with_the_whole_experiment(store):
 
 
 def test_ids_are_those_of_the_first_version():
-    # Computed at commit f3f7ba8; a change would train every existing sweep anew.
-    assert make_plan().experiments[0].experiment_id == "029c5cb8040cd154"
+    # Computed at commit f3f7ba8, with its default learning rate; a change would train every existing sweep anew.
+    plan = make_plan(recipe=RecipeRule(learning_rate=0.0047, max_learning_rate=0.01))
+    assert plan.experiments[0].experiment_id == "029c5cb8040cd154"
 
 
 @pytest.mark.parametrize(
@@ -250,7 +251,7 @@ def test_a_cell_that_has_a_run_is_no_longer_listed_as_rejected(tmp_path):
         ({"flops_per_param_per_token": 8.0}, ["flops_convention is '6N' there and '8N' here"]),
         (
             {"recipe": RecipeRule(max_learning_rate=0.02, schedule="cosine")},
-            ["recipe.learning_rate of width=16 is 0.01 there and 0.02 here", "recipe.schedule", "'wsd'", "'cosine'"],
+            ["recipe.learning_rate of width=16 is 0.03 there and 0.02 here", "recipe.schedule", "'wsd'", "'cosine'"],
         ),
         # Of sizes that are new, what follows from N cannot be compared, and the rest must be the same.
         (
@@ -371,7 +372,6 @@ sys.path.insert(0, {tests!r})
 from test_store import ids, make_plan
 from flops_fit.errors import PlanMismatch
 from flops_fit.store import create_store, open_store
-from flops_fit.planning.recipe import RecipeRule
 
 context = multiprocessing.get_context("fork")
 barrier = context.Barrier(8)
@@ -437,7 +437,7 @@ def test_what_a_newer_version_added_is_ignored_and_survives_a_revision(store):
     values = json.loads(path.read_text())
     values["cluster"] = {"nodes": 2}
     values["experiments"][0] |= {"priority": 7}
-    values["experiments"][0]["recipe"] |= {"optimizer": None}
+    values["experiments"][0]["recipe"] |= {"lookahead": None}
     path.write_text(json.dumps(values))
     grown = open_store(store.root).extend(make_plan((1e7, 3e7, 9e7)))
     assert grown.plan == make_plan((1e7, 3e7, 9e7))
@@ -450,10 +450,10 @@ def test_what_a_newer_version_added_is_ignored_and_survives_a_revision(store):
 def test_a_run_whose_recipe_only_a_newer_version_knows_is_read_and_not_trained(store):
     path = store.root / "plans" / "1.json"
     values = json.loads(path.read_text())
-    values["experiments"][0]["recipe"]["optimizer"] = "muon"
+    values["experiments"][0]["recipe"]["lookahead"] = 5
     path.write_text(json.dumps(values))
     newer = open_store(store.root)
-    with pytest.raises(InputError, match=r"recipe\.optimizer.*Update flops-fit"):
+    with pytest.raises(InputError, match=r"recipe\.lookahead.*Update flops-fit"):
         newer.pending()
     newer.publish_result(result_of(newer.plan.experiments[0]))
     assert len(newer.pending()) == newer.plan.num_experiments - 1

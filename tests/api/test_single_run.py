@@ -5,7 +5,7 @@ from safetensors import safe_open
 from support import RECIPE, ChainData, Interrupted, TinyLM, sequence_loss
 
 import flops_fit
-from flops_fit import single_run
+from flops_fit.api import single_run
 from flops_fit.data import as_source
 from flops_fit.errors import ConfigError, ContractError, PlanError, PlanMismatch
 from flops_fit.store import open_store
