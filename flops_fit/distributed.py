@@ -3,29 +3,36 @@
 import contextlib
 import ctypes
 import gc
+import logging
 import os
 import signal
 import sys
+import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, NoReturn, TypeVar
 
 import torch
 import torch.distributed as dist
-from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate import Accelerator, InitProcessGroupKwargs
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.fsdp import fully_shard
 
-from flops_fit.errors import LaunchError, ModelFailed
+from flops_fit.errors import LaunchError, ModelFailed, RankLost
 
 T = TypeVar("T")
 
 PR_SET_PDEATHSIG = 1
 # How long a process that raised where others may wait for it waits for them to raise too.
 PATIENCE = timedelta(seconds=30)
+# How long a process waits for the others in a collective call before it ends with an error. Longer than a step, a
+# checkpoint of a large model, a compilation or the first read of a data set; short beside the hours of a hung job.
+TIMEOUT = timedelta(minutes=15)
+
+logger = logging.getLogger(__name__)
 
 WORKING_COMMANDS = (
     "Start with `torchrun --nproc_per_node N -m flops_fit ...` or "
@@ -72,46 +79,37 @@ class World:
         return ranks * (1 + self.neighbours)
 
     def prepare(self, model: nn.Module) -> nn.Module:
-        """Moves a model to the device, and wraps or shards it for several processes."""
+        """Moves a model to the device with the main process' weights, or shards it over several processes."""
         if self.is_sharded:
             return _shard(model, self.device.type, self.size)
-        if self.size == 1:
-            return model.to(self.device)
-        # Accelerate holds on to what it has prepared: a sweep would keep every model of it.
-        self.accelerator.free_memory()
-        prepared: nn.Module = self.accelerator.prepare_model(model)
-        return prepared
+        model = model.to(self.device)
+        if self.size > 1:
+            self.copy_from_main([*model.parameters(), *model.buffers()])
+        return model
 
-    @contextlib.contextmanager
-    def no_sync(self, model: nn.Module) -> Iterator[None]:
-        """Within this, backward passes through a prepared model add up gradients on this process alone."""
-        if not isinstance(model, FSDPModule):
-            with model.no_sync():  # type: ignore[operator]
-                yield
-            return
-        model.set_requires_gradient_sync(False)
-        try:
-            yield
-        finally:
-            model.set_requires_gradient_sync(True)
-
-    def sum(self, values: torch.Tensor) -> torch.Tensor:
+    def sum(self, values: torch.Tensor, *, what: str = "a sum") -> torch.Tensor:
         """Adds a tensor over all processes; every one must call it."""
         if self.size > 1:
-            dist.all_reduce(values)
+            # NCCL has no boolean or integer sums on the host; what lies there goes through the host's group.
+            group = self.host_group if values.device.type == "cpu" else None
+            with self.limited(what):
+                dist.all_reduce(values, group=group)
         return values
 
     def copy_from_main(self, tensors: Iterable[torch.Tensor]) -> None:
         """Gives tensors the main process' values on every process."""
-        for tensor in tensors:
-            dist.broadcast(tensor, src=0)
+        if self.size > 1:
+            with self.limited("the main process' weights or buffers"):
+                for tensor in tensors:
+                    dist.broadcast(tensor.detach(), src=0)
 
     def agree(self, value: Any) -> Any:
         """Returns the main process' value on every process."""
         if self.size == 1:
             return value
         box = [value]
-        dist.broadcast_object_list(box, src=0, group=self.host_group)
+        with self.limited("a decision of the main process"):
+            dist.broadcast_object_list(box, src=0, group=self.host_group)
         return box[0]
 
     def gather(self, value: Any) -> list[Any]:
@@ -119,29 +117,34 @@ class World:
         if self.size == 1:
             return [value]
         values: list[Any] = [None] * self.size
-        dist.all_gather_object(values, value, group=self.host_group)
+        with self.limited("what each process found"):
+            dist.all_gather_object(values, value, group=self.host_group)
         return values
 
-    def exchange(self, count: float, wish: bool, problem: Exception | None) -> tuple[float, bool]:
-        """Returns the sum of all counts and the main process' wish; what raised on one process raises on all.
+    def exchange(self, values: Sequence[float], problem: Exception | None, *, what: str) -> list[float]:
+        """Returns the sum of each value over all processes; what raised on one process raises on all.
+
+        Args:
+            values: Of this process.
+            problem: What it raised, None for nothing.
+            what: The work that ends here, named where the other processes do not come to its end.
 
         Raises:
             ModelFailed: If any process has a problem.
             torch.OutOfMemoryError: If any process has run out of memory.
         """
-        values = torch.tensor([count, wish and self.is_main, problem is not None], dtype=torch.float64)
-        if self.size > 1:
-            dist.all_reduce(values, group=self.host_group)
-        total, wished, problems = values.tolist()
+        sums = torch.tensor([*values, problem is not None], dtype=torch.float64)
+        *totals, problems = self.sum(sums, what=what).tolist()
         if problems:
             self._raise_everywhere(problem)
-        return total, wished > 0
+        return totals
 
-    def together(self, act: Callable[[], T], *, waiting: bool = False) -> T:
+    def together(self, act: Callable[[], T], *, what: str = "a common task", waiting: bool = False) -> T:
         """Returns what ``act`` does here; what it raises on one process is raised on all.
 
         Args:
             act: Raises or returns.
+            what: Names it, as in `exchange`.
             waiting: Whether the processes wait for each other in it (see `waiting`).
         """
         if self.size == 1:
@@ -153,7 +156,7 @@ class World:
             problem = error
             if waiting:
                 self._wait_until_all_raise(problem)
-        self.exchange(0, False, problem)
+        self.exchange((), problem, what=what)
         return value
 
     @contextlib.contextmanager
@@ -169,9 +172,34 @@ class World:
             yield
         except Exception as error:
             self._wait_until_all_raise(error)
-            self.exchange(0, False, error)
+            self.exchange((), error, what="the report of an error")
+
+    @contextlib.contextmanager
+    def limited(self, what: str) -> Iterator[None]:
+        """Turns the error of a collective call into one that says who waited, in what, and for how long.
+
+        Raises:
+            RankLost: If the call raises: another process has ended, or does not come within `TIMEOUT`.
+        """
+        started = time.monotonic()
+        try:
+            yield
+        except RuntimeError as error:
+            waited = time.monotonic() - started
+            cause = (
+                f"longer than the limit of {TIMEOUT.total_seconds():.0f} s: at least one of them hangs, or waits in "
+                "another collective call (of the model's or the data set's own?)"
+                if waited >= TIMEOUT.total_seconds()
+                else "and lost the connection: at least one of them has ended"
+            )
+            raise RankLost(
+                f"process {self.rank} of {self.size} waited {waited:.0f} s for the others in {what}, {cause}. "
+                "Read what the others wrote; then run the same command again: it goes on from the last checkpoint."
+            ) from error
 
     def _wait_until_all_raise(self, problem: Exception) -> None:
+        if isinstance(problem, RankLost):
+            raise problem
         # Through the store, since the others may hang in a collective call that this process will never join.
         store = dist.distributed_c10d._get_default_store()
         turn, missing = divmod(store.add("flops_fit/raised", 1) - 1, self.size)
@@ -214,8 +242,7 @@ def open_world(*, neighbours: int = 0) -> Iterator[World]:
         accelerator = Accelerator(
             cpu=not torch.accelerator.is_available(),
             mixed_precision="no",
-            # Else each forward pass would wait for the main process, which may have raised.
-            kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
+            kwargs_handlers=[InitProcessGroupKwargs(timeout=TIMEOUT)],
         )
     except ValueError as error:
         raise LaunchError(
@@ -261,5 +288,5 @@ def _shard(model: nn.Module, device_type: str, size: int) -> nn.Module:
 
 def _host_group() -> Any:
     if dist.is_initialized():
-        return dist.new_group(backend="gloo")
+        return dist.new_group(backend="gloo", timeout=TIMEOUT)
     return None

@@ -37,7 +37,7 @@ INNER_LAYERS = {
         {"fit"},
     ],
     "training": [
-        {"settings", "schedules", "order", "optimizers", "weight_average", "checkpoints"},
+        {"settings", "schedules", "order", "optimizers", "weight_average", "checkpoints", "checkpoint_timer"},
         {"feeding"},
         {"trunks", "evaluation", "engine"},
         {"time_left", "metrics", "step"},

@@ -7,20 +7,25 @@ with the micro-batch.
 """
 
 import math
-import time
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 
+from flops_fit.data.randomness import Draws
 from flops_fit.distributed import World
 from flops_fit.records import Experiment
 from flops_fit.tasks import Task, create_model
+from flops_fit.training.checkpoint_timer import CheckpointTimer
 from flops_fit.training.checkpoints import load_checkpoint, save_checkpoint, tensors_of
+from flops_fit.training.engine.compilation import compiled
 from flops_fit.training.engine.probe import EngineChoice
-from flops_fit.training.feeding import pinned, prefetched, step_batches
+from flops_fit.training.engine.replicas import Replicas
+from flops_fit.training.feeding import MicroBatches, needs_two_samples, pieces, pinned, prefetched, step_batches
 from flops_fit.training.metrics import MetricsLog
 from flops_fit.training.optimizers import make_optimizer, scale_gradients
 from flops_fit.training.schedules import learning_rate, steps_without_end
@@ -30,8 +35,6 @@ from flops_fit.training.weight_average import WeightAverage
 
 # A mean loss this many times the first one is not training any more.
 EXPLODED = 10.0
-# Steps whose memory is found out: the first, and the first with optimizer states.
-CAREFUL_STEPS = 2
 
 
 @dataclass(kw_only=True)
@@ -91,30 +94,24 @@ def train_model(
     run = _start(task, experiment, world, choice)
     last_common = 0 if trunk_dir is None else steps_without_end(recipe, total)
     _resume(run, run_dir, trunk_dir, last_common, world, choice)
+    run.first_step = run.step
+    run.replicas = Replicas(run.bare, run.parameters, world) if world.size > 1 else None
     progress = progress or Progress()
     progress.steps, progress.steps_from_trunk = run.step, run.steps_from_trunk
-    batches = step_batches(
-        task.train_data, experiment, run.step, rank=world.rank, size=world.size, micro_batch=choice.micro_batch
-    )
-    if world.device.type == "cuda":
-        batches = prefetched(batches, pinned)
+    batches = _batches(task, experiment, run, world, choice)
     leaves_trunk, diverged = leaves_trunk and run.step < last_common, None
-    careful = 0 if world.is_sharded else CAREFUL_STEPS
-    saved_at = time.monotonic()
+    checkpoints = CheckpointTimer(settings.checkpoint_seconds, run.parameters)
     with MetricsLog(run_dir, experiment, first_step=run.step, world=world, settings=settings, choice=choice) as log:
         while run.step < experiment.num_steps:
             rate = learning_rate(recipe, run.step * recipe.batch_tokens, total)
-            is_due = time.monotonic() - saved_at > settings.checkpoint_seconds
+            is_due = checkpoints.is_due()
             _seed_step(experiment.seed, run.step, world)
             if world.size == 1:
                 scale = accumulate_alone(task, run, batches, world, choice)
             else:
-                scale, is_due = accumulate_together(
-                    task, run, batches, world, choice, careful=careful > 0, is_due=is_due
-                )
+                scale, is_due = accumulate_together(task, run, batches, world, choice, is_due=is_due)
             norm = _update(run, rate, scale, recipe.max_grad_norm)
             progress.steps = run.step = run.step + 1
-            careful -= 1
             if run.average is not None:
                 run.average.update(run.step)
             is_fork, is_last = leaves_trunk and run.step == last_common, run.step == experiment.num_steps
@@ -129,10 +126,11 @@ def train_model(
             if is_fork and trunk_dir is not None:
                 _save(run, trunk_dir, world, settings, choice)
             if is_due and not is_last:
-                _save(run, run_dir / "checkpoints", world, settings, choice)
-                saved_at = time.monotonic()
+                with checkpoints.timed():
+                    _save(run, run_dir / "checkpoints", world, settings, choice)
     if run.average is not None:
         run.average.replace_weights()
+    world.copy_from_main(run.bare.buffers())
     return Trained(
         model=run.bare,
         train_loss=float(np.mean(run.losses[-max(1, len(run.losses) // 10) :])) if run.losses else None,
@@ -140,28 +138,47 @@ def train_model(
     )
 
 
+def _batches(
+    task: Task, experiment: Experiment, run: Run, world: World, choice: EngineChoice
+) -> Iterator[MicroBatches]:
+    draws = Draws(experiment.seed)
+    batches = step_batches(
+        task, experiment, run.step, rank=world.rank, size=world.size, micro_batch=choice.micro_batch,
+        needs_two=needs_two_samples(run.bare), draws=draws,
+    )  # fmt: skip
+    if world.device.type != "cuda":
+        return batches
+    # The first step shows whether the data set draws at random. One that does is not read in a second thread: there
+    # it would share the global generators with the forward pass.
+    first = list(islice(batches, 1))
+    rest = map(pinned, batches) if draws.is_random else prefetched(batches, pinned)
+    return chain(map(pinned, first), rest)
+
+
 def _start(task: Task, experiment: Experiment, world: World, choice: EngineChoice) -> Run:
     torch.manual_seed(experiment.seed)
-    bare = world.together(lambda: create_model(task, experiment.size_param_value))
-    if not world.is_sharded:
-        bare = bare.to(world.device)  # A sharded model need not fit on one device.
+    bare = world.together(lambda: create_model(task, experiment.size_param_value), what="the making of the model")
+    bare = world.prepare(bare)
     bare.train()
-    called: nn.Module = bare
-    if choice.compiled:
-        called = torch.compile(bare, mode="reduce-overhead" if world.device.type == "cuda" else None)  # type: ignore[assignment]
-    model = world.prepare(called)
     parameters, decay = [p for p in bare.parameters() if p.requires_grad], experiment.recipe.ema_decay
+    recipe = experiment.recipe
     return Run(
         bare=bare,
-        model=model,
+        model=compiled(bare, world.device, is_split=_is_split(experiment, world, choice)) if choice.compiled else bare,
         parameters=parameters,
-        optimizer=make_optimizer(bare, experiment.recipe),
+        optimizer=make_optimizer(bare, recipe),
         scaler=torch.amp.GradScaler(
             world.device.type, _first_scale(experiment, world), enabled=choice.precision == "fp16"
         ),
-        has_buffers=next(bare.buffers(), None) is not None,
         average=None if decay is None else WeightAverage(parameters, decay),
+        full_steps=experiment.num_tokens // recipe.batch_tokens,
     )
+
+
+def _is_split(experiment: Experiment, world: World, choice: EngineChoice) -> bool:
+    """Says whether a process runs several micro-batches in a step."""
+    samples = experiment.recipe.batch_tokens // experiment.tokens_per_sample
+    return len(pieces(samples, 0, world.size, choice.micro_batch)) > 1
 
 
 def _first_scale(experiment: Experiment, world: World) -> float:

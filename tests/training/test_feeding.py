@@ -1,5 +1,7 @@
 """Each sample of a step goes to one process."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from support import make_experiment
@@ -16,7 +18,8 @@ class Numbers:
 
 
 def steps_of(rank, size, micro_batch=None, first_step=0):
-    batches = step_batches(Numbers(), make_experiment(), first_step, rank=rank, size=size, micro_batch=micro_batch)
+    task = SimpleNamespace(train_data=Numbers())
+    batches = step_batches(task, make_experiment(), first_step, rank=rank, size=size, micro_batch=micro_batch)
     return [[(list(inputs), count) for (inputs, _), count in step] for step in batches]
 
 
@@ -24,7 +27,9 @@ def steps_of(rank, size, micro_batch=None, first_step=0):
 @pytest.mark.parametrize("micro_batch", [None, 1, 3])
 def test_the_processes_share_the_samples_of_a_step(size, micro_batch):
     shares = [steps_of(rank, size, micro_batch) for rank in range(size)]
-    taken = [i for step in zip(*shares, strict=True) for share in step for ids, count in share for i in ids[:count]]
+    taken = [
+        i for step in zip(*shares, strict=True) for share in step for ids, count in share for i in ids[: int(count)]
+    ]
     assert taken == list(sample_ids(0, 0, 150, 512))
     # Every process takes part in every forward pass.
     assert all(len({len(share) for share in step}) == 1 for step in zip(*shares, strict=True))

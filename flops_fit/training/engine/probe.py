@@ -1,4 +1,4 @@
-"""Which precision, which micro-batch, and is it worth compiling? Tried for some steps, then kept.
+"""The choice of precision, micro-batch and compilation for a size: tried for some steps, then kept.
 
 The choice is made once for a size and kept in a file, so that a resumed run and the runs of one trunk go on with it:
 what is fastest is measured, and two measurements need not agree.
@@ -9,6 +9,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +17,17 @@ import numpy as np
 import torch
 from torch import nn
 
+from flops_fit.data.randomness import Draws
 from flops_fit.distributed import World
 from flops_fit.errors import ConfigError
 from flops_fit.files import replace_file
 from flops_fit.records import Experiment
 from flops_fit.schema import build, to_plain
 from flops_fit.tasks import Task, compute_loss, create_model
+from flops_fit.training.engine.compilation import compiled
 from flops_fit.training.engine.memory import bytes_per_sample, free_bytes
 from flops_fit.training.engine.precision import Precision, half_precision_of, precision_context
-from flops_fit.training.feeding import moved
+from flops_fit.training.feeding import moved, needs_two_samples
 from flops_fit.training.settings import TrainSettings
 
 # Below this a step is mostly calls and two probes need not agree, which would cost the runs of small sweeps, the
@@ -84,7 +87,7 @@ def choose_engine(
     mine = (
         _unprobed(world, settings)
         if world.is_sharded
-        else world.together(lambda: _probe(task, experiment, world, settings))
+        else world.together(lambda: _probe(task, experiment, world, settings), what="the probe of the engine")
     )
     smallest = min((c.micro_batch for c in world.gather(mine) if c.micro_batch is not None), default=None)
     choice: EngineChoice = world.agree(EngineChoice(**{**mine.__dict__, "micro_batch": smallest}))
@@ -138,16 +141,17 @@ def _probe(task: Task, experiment: Experiment, world: World, settings: TrainSett
         micro, times = _within_memory(task, model, micro or share, ways, world.device)
         chosen = min(ways, key=lambda way: times[way] * (WORTH if way != "fp32" else 1))
         seconds = times[chosen] * share / micro
-    compiled = settings.compile == "always"
+    compiles = settings.compile == "always"
     if tries_compile and seconds is not None and seconds * experiment.num_steps > MIN_SECONDS_TO_COMPILE:
         batch = _batch_of(task, micro or share, world.device)
-        compiled = _compiling_pays(task, model, batch, ways[chosen], world.device)
+        is_split = micro is not None and micro < share
+        compiles = _compiling_pays(task, model, batch, ways[chosen], world.device, is_split)
     torch.set_rng_state(state)
     return EngineChoice(
         precision=ways[chosen][0],
         plain_attention=ways[chosen][1],
         micro_batch=None if micro is not None and micro >= share else micro,
-        compiled=compiled,
+        compiled=compiles,
         seconds_per_step=seconds,
     )
 
@@ -178,12 +182,28 @@ def _ways(settings: TrainSettings, device: torch.device, num_params: int) -> dic
 
 
 def _fitting(task: Task, model: nn.Module, share: int, world: World) -> int:
-    """The largest divisor of a process' share whose activations fit into free memory."""
-    batch = _batch_of(task, 1, world.device)
-    each = bytes_per_sample(model, lambda: compute_loss(task, model, batch))
-    model.zero_grad(set_to_none=True)
+    """The longest of the equal pieces of a process' share whose activations fit into free memory."""
+    each = _bytes_each(task, model, world.device)
     limit = MEMORY_SHARE * free_bytes(world.device) / world.memory_shares / max(each, 1)
-    return max((d for d in range(1, share + 1) if share % d == 0 and d <= limit), default=1)
+    most = max(1, min(share, int(limit)))
+    return -(-share // -(-share // most))
+
+
+def _bytes_each(task: Task, model: nn.Module, device: torch.device) -> float:
+    count = 2 if needs_two_samples(model) else 1
+    while True:
+        batch = _batch_of(task, count, device)
+        try:
+            return bytes_per_sample(model, partial(compute_loss, task, model, batch)) / count
+        except torch.OutOfMemoryError:
+            raise
+        except Exception:
+            # Some models cannot train on one sample, for example one that squeezes its outputs.
+            if count > 1:
+                raise
+            count = 2
+        finally:
+            model.zero_grad(set_to_none=True)
 
 
 def _within_memory(
@@ -205,7 +225,8 @@ def _batch_of(task: Task, count: int, device: torch.device) -> Any:
     assert task.train_data is not None
     known = task.train_data.num_samples
     ids = np.arange(count, dtype=np.int64)
-    return moved(task.train_data.batch(ids if known is None else ids % known), device)
+    with Draws(0).at(range(count)):
+        return moved(task.train_data.batch(ids if known is None else ids % known), device)
 
 
 def _step(task: Task, model: nn.Module, batch: Any, way: tuple[Precision, bool]) -> Callable[[], None]:
@@ -235,12 +256,11 @@ def _race(runners: dict[Any, Callable[[], None]], device: torch.device) -> dict[
 
 
 def _compiling_pays(
-    task: Task, model: nn.Module, batch: Any, way: tuple[Precision, bool], device: torch.device
+    task: Task, model: nn.Module, batch: Any, way: tuple[Precision, bool], device: torch.device, is_split: bool
 ) -> bool:
-    mode = "reduce-overhead" if device.type == "cuda" else None
     try:
-        compiled: Any = torch.compile(model, mode=mode)
-        times = _race({"eager": _step(task, model, batch, way), "compiled": _step(task, compiled, batch, way)}, device)
+        fast = compiled(model, device, is_split=is_split)
+        times = _race({"eager": _step(task, model, batch, way), "compiled": _step(task, fast, batch, way)}, device)
     except Exception as error:
         # What cannot be compiled trains as it is.
         logger.info("not compiled: %s: %s", type(error).__name__, str(error).split("\n")[0])
