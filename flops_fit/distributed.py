@@ -22,6 +22,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
 from flops_fit.errors import LaunchError, ModelFailed, RankLost
+from flops_fit.launcher_options import check_launcher_options
 
 T = TypeVar("T")
 
@@ -234,9 +235,11 @@ def open_world(*, neighbours: int = 0) -> Iterator[World]:
         neighbours: Of other worlds beside this one, see `World`.
 
     Raises:
-        LaunchError: If Accelerate sees another number of processes than WORLD_SIZE says: each would train alone.
+        LaunchError: If Accelerate sees another number of processes than WORLD_SIZE says: each would train alone; or
+            if the launcher asks for another engine.
     """
     announced = announced_processes()
+    ignored = check_launcher_options(os.environ)
     # Without cpu=True, N processes on a machine without a GPU each believe they are the only one.
     try:
         accelerator = Accelerator(
@@ -253,6 +256,9 @@ def open_world(*, neighbours: int = 0) -> Iterator[World]:
             f"the launcher announced WORLD_SIZE={announced} and Accelerate sees {accelerator.num_processes} "
             f"processes. {WORKING_COMMANDS}"
         )
+    if accelerator.is_main_process:
+        for line in ignored:
+            logger.warning("%s", line)
     if announced > 1:
         _end_with_launcher()
     is_sharded = announced > 1 and os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"

@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "flops_fit"
 # Rooms by layer; a room imports lower rows only, and rooms of one row do not know each other.
 LAYERS = [
     {"errors", "quantities"},
-    {"files", "schema"},
+    {"files", "schema", "launcher_options"},
     {"records", "distributed"},
     {"store", "data", "flops"},
     {"fitting"},

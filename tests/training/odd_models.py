@@ -311,7 +311,7 @@ def main():
                 result = train_experiment(odd_task(name), odd_experiment(name), run_dir, world=world, settings=settings)
                 reason = (result.reason or "").rstrip().split("\n")[-1]
                 losses.append(reason if result.loss is None else f"{result.loss:.6f}")
-            print(f"{name:25} {result.status:10} {losses[0]}, in pieces of 3: {losses[1]}")
+            sys.stdout.write(f"{name:25} {result.status:10} {losses[0]}, in pieces of 3: {losses[1]}\n")
 
 
 if __name__ == "__main__":
