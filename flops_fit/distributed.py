@@ -17,9 +17,6 @@ from typing import Any, NoReturn, TypeVar
 import torch
 import torch.distributed as dist
 from accelerate import Accelerator, InitProcessGroupKwargs
-from torch import nn
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
 
 from flops_fit.errors import LaunchError, ModelFailed, RankLost
 from flops_fit.launcher_options import check_launcher_options
@@ -78,15 +75,6 @@ class World:
         """How many processes share the memory that this one sees; each GPU has its own."""
         ranks = 1 if self.device.type != "cpu" else int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         return ranks * (1 + self.neighbours)
-
-    def prepare(self, model: nn.Module) -> nn.Module:
-        """Moves a model to the device with the main process' weights, or shards it over several processes."""
-        if self.is_sharded:
-            return _shard(model, self.device.type, self.size)
-        model = model.to(self.device)
-        if self.size > 1:
-            self.copy_from_main([*model.parameters(), *model.buffers()])
-        return model
 
     def sum(self, values: torch.Tensor, *, what: str = "a sum") -> torch.Tensor:
         """Adds a tensor over all processes; every one must call it."""
@@ -276,20 +264,6 @@ def _end_with_launcher() -> None:
     """Lets this process be killed when its launcher is: torchrun's ranks would else go on and on without it."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-def _shard(model: nn.Module, device_type: str, size: int) -> nn.Module:
-    """Splits the layers of a model over all processes, each layer of an ``nn.ModuleList`` on its own.
-
-    With torch's FSDP2 itself: Accelerate shards on GPUs only, and together with an optimizer that it prepares.
-    """
-    mesh = init_device_mesh(device_type, (size,))
-    for module in list(model.modules()):
-        if isinstance(module, nn.ModuleList):
-            for layer in module:
-                fully_shard(layer, mesh=mesh)
-    fully_shard(model, mesh=mesh)
-    return model
 
 
 def _host_group() -> Any:

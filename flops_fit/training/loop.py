@@ -23,6 +23,7 @@ from flops_fit.tasks import Task, create_model
 from flops_fit.training.checkpoint_timer import CheckpointTimer
 from flops_fit.training.checkpoints import load_checkpoint, save_checkpoint, tensors_of
 from flops_fit.training.engine.compilation import compiled
+from flops_fit.training.engine.placement import place
 from flops_fit.training.engine.probe import EngineChoice
 from flops_fit.training.engine.replicas import Replicas
 from flops_fit.training.feeding import MicroBatches, needs_two_samples, pieces, pinned, prefetched, step_batches
@@ -158,7 +159,7 @@ def _batches(
 def _start(task: Task, experiment: Experiment, world: World, choice: EngineChoice) -> Run:
     torch.manual_seed(experiment.seed)
     bare = world.together(lambda: create_model(task, experiment.size_param_value), what="the making of the model")
-    bare = world.prepare(bare)
+    bare = place(bare, world)
     bare.train()
     parameters, decay = [p for p in bare.parameters() if p.requires_grad], experiment.recipe.ema_decay
     recipe = experiment.recipe

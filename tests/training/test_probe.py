@@ -106,6 +106,30 @@ def test_a_share_of_251_samples_is_cut_into_as_few_equal_pieces_as_fit_into_memo
     assert choose(make_experiment(batch_tokens=16 * 251, num_tokens=16 * 502)).micro_batch == samples
 
 
+class Normed(TinyLM):
+    """BatchNorm over the channels of one position: of one sample it has no statistics."""
+
+    def __init__(self, width):
+        super().__init__(width)
+        self.norm = nn.BatchNorm1d(width)
+
+    def forward(self, tokens):
+        x = self.embed(tokens)
+        return self.head(x + self.norm(x[:, 0])[:, None])
+
+
+class Squeezing(TinyLM):
+    """Loses the batch dimension of one sample."""
+
+    def forward(self, tokens):
+        return super().forward(tokens.squeeze()).view(len(tokens), *tokens.squeeze().shape[1:], -1)
+
+
+@pytest.mark.parametrize("model", [Normed, Squeezing])
+def test_a_model_that_cannot_train_on_one_sample_is_measured_on_two(choose, tiny_task, model):
+    assert choose(task=replace(tiny_task, model_cls=model)).micro_batch is None
+
+
 def test_a_probe_that_runs_out_of_memory_takes_half(choose, tiny_task):
     class Hungry(TinyLM):
         def forward(self, tokens):
