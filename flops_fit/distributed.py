@@ -90,7 +90,11 @@ class World:
         if self.size > 1:
             with self.limited("the main process' weights or buffers"):
                 for tensor in tensors:
-                    dist.broadcast(tensor.detach(), src=0)
+                    # Backends send dense rows only: not channels that come last, nor one number expanded to many.
+                    dense = tensor.detach().contiguous()
+                    dist.broadcast(dense, src=0)
+                    if dense.data_ptr() != tensor.data_ptr() and 0 not in tensor.stride():
+                        tensor.detach().copy_(dense)
 
     def agree(self, value: Any) -> Any:
         """Returns the main process' value on every process."""

@@ -3,9 +3,30 @@
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
+import torch
+import torch.distributed as dist
 from support import REPO
+from torch import nn
+
+from flops_fit.distributed import World
+
+
+def test_tensors_of_any_layout_are_copied_from_the_main_process(monkeypatch):
+    monkeypatch.setattr(dist, "broadcast", lambda tensor, src: tensor.view(-1).fill_(7))
+    world = World(SimpleNamespace(num_processes=2, process_index=1, device="cpu"))
+    layouts = [
+        torch.zeros(2, 3),
+        torch.zeros(2, 3).T,
+        torch.zeros(2, 3, 4, 4).to(memory_format=torch.channels_last),
+        nn.Parameter(torch.zeros(3)),
+    ]
+    expanded = torch.zeros(1).expand(5)
+    world.copy_from_main([*layouts, expanded])
+    assert all((tensor == 7).all() for tensor in layouts)
+
 
 CHILD = """
 import sys, time

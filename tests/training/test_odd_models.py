@@ -46,13 +46,14 @@ def test_batch_norm_never_sees_one_sample(train, micro_batch):
     assert train("batch norm 1d", "run", last=1, micro_batch_samples=micro_batch) > 0
 
 
-def test_a_model_with_complex_weights_goes_on_from_its_checkpoint(train, tmp_path):
-    whole = train("complex weights", "whole", ema_decay=0.9)
-    broken = replace(odd_task("complex weights"), train_data=as_source(Interrupted(100)))
+@pytest.mark.parametrize("name", ["complex weights", "unused head", "32 experts, top 1", "tied and frozen"])
+def test_it_goes_on_from_its_checkpoint(train, tmp_path, name):
+    whole = train(name, "whole", ema_decay=0.9)
+    broken = replace(odd_task(name), train_data=as_source(Interrupted(100)))
     with pytest.raises(KeyboardInterrupt):
-        train("complex weights", "stopped", task=broken, ema_decay=0.9, checkpoint_seconds=0.0)
+        train(name, "stopped", task=broken, ema_decay=0.9, checkpoint_seconds=0.0)
     assert list((tmp_path / "stopped" / "checkpoints").glob("step-*"))
-    assert train("complex weights", "stopped", ema_decay=0.9) == whole
+    assert train(name, "stopped", ema_decay=0.9) == whole
 
 
 CHILD = """
