@@ -44,11 +44,11 @@ class World:
 
     accelerator: Accelerator
     host_group: Any = None
-    """For what the processes tell each other: no GPU has to be waited for, and no gradient is taken for an answer."""
+    """For messages between hosts: they neither wait for a GPU nor mix with the gradients."""
     is_sharded: bool = False
     """Whether each process holds a part of the model (FSDP)."""
     neighbours: int = 0
-    """Other processes, each with a world of its own, that take of the same memory: of this GPU's, or of the host's."""
+    """Other processes, each with a world of its own, that use the same memory: this GPU's, or the host's."""
 
     @property
     def size(self) -> int:
@@ -187,7 +187,7 @@ class World:
             )
             raise RankLost(
                 f"process {self.rank} of {self.size} waited {waited:.0f} s for the others in {what}, {cause}. "
-                "Read what the others wrote; then run the same command again: it goes on from the last checkpoint."
+                "Read what the others wrote; then run the same command again: it resumes from the last checkpoint."
             ) from error
 
     def _wait_until_all_raise(self, problem: Exception) -> None:
@@ -202,9 +202,9 @@ class World:
             store.wait([f"flops_fit/all_raised/{turn}"], PATIENCE)
         except RuntimeError:
             raise RuntimeError(
-                f"process {self.rank} of {self.size} raised what stands above, and the others, which did not, wait for "
-                "it: they cannot go on together. The launcher ends them; nothing of this run was recorded. "
-                "Run the same command again: it goes on from the last checkpoint."
+                f"process {self.rank} of {self.size} raised the error above and the others did not: they cannot go on "
+                "together. The launcher ends them; nothing of this run was recorded. "
+                "Run the same command again: it resumes from the last checkpoint."
             ) from problem
 
     def _raise_everywhere(self, problem: Exception | None) -> NoReturn:

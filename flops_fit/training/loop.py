@@ -2,8 +2,8 @@
 
 A step is a list of sample ids computed from (seed, step). Processes, micro-batches and accumulation only share
 them out, and the loss is a sum over the step's targets divided by their number, so none of these changes the result
-beyond rounding. Dropout masks are keyed by (seed, step, process): they change with the number of processes and
-with the micro-batch.
+beyond rounding. Two things do depend on them: dropout masks are keyed by (seed, step, process), and BatchNorm takes
+its statistics over a micro-batch.
 """
 
 import math
@@ -34,13 +34,13 @@ from flops_fit.training.settings import TrainSettings
 from flops_fit.training.step import Run, accumulate_alone, accumulate_together
 from flops_fit.training.weight_average import WeightAverage
 
-# A mean loss this many times the first one is not training any more.
+# A loss this many times the first one means that the run has diverged.
 EXPLODED = 10.0
 
 
 @dataclass(kw_only=True)
 class Progress:
-    """How far a run has come; what is left of one that raises."""
+    """Progress of a run, known also after it raises."""
 
     steps: int = 0
     steps_from_trunk: int = 0
@@ -56,7 +56,7 @@ class Trained:
     train_loss: float | None
     """Mean over the last tenth of the steps."""
     diverged: str | None
-    """What became of the loss, and when; None for a run that went to its end."""
+    """How and at which step the run diverged; None if it completed."""
 
 
 def train_model(
@@ -117,7 +117,7 @@ def train_model(
                 run.average.update(run.step)
             is_fork, is_last = leaves_trunk and run.step == last_common, run.step == experiment.num_steps
             if run.step % settings.log_every == 0 or is_due or is_fork or is_last:
-                diverged = _look_at_losses(run, world) or _look_at_gradients(run, norm)
+                diverged = _check_losses(run, world) or _check_gradients(run, norm)
                 if diverged is not None:
                     break
                 log.write(
@@ -235,8 +235,8 @@ def _update(run: Run, rate: float, scale: float, max_norm: float | None) -> torc
     return norm
 
 
-def _look_at_losses(run: Run, world: World) -> str | None:
-    """Brings the losses since the last look to the host; says if one of them is no training any more."""
+def _check_losses(run: Run, world: World) -> str | None:
+    """Copies the losses since the last check to the host; returns how the run diverged, or None."""
     losses = world.sum(torch.stack(run.waiting)).tolist()
     run.waiting.clear()
     for loss in losses:
@@ -250,8 +250,8 @@ def _look_at_losses(run: Run, world: World) -> str | None:
     return None
 
 
-def _look_at_gradients(run: Run, norm: torch.Tensor | None) -> str | None:
-    """Says if the step just made has spoiled the weights: its loss was that of the weights before."""
+def _check_gradients(run: Run, norm: torch.Tensor | None) -> str | None:
+    """Returns how the last step spoiled the weights, or None; its loss was still that of the weights before."""
     # Gradients in fp16 overflow now and then; the scaler leaves such a step out.
     if norm is None or run.scaler.is_enabled() or math.isfinite(float(norm)):
         return None

@@ -41,9 +41,9 @@ class Run:
     """Steps that were done when this process began."""
     steps_from_trunk: int = 0
     losses: list[float] = field(default_factory=list)
-    """Mean training loss of each step that has been looked at."""
+    """Mean training loss of each step up to the last check."""
     waiting: list[torch.Tensor] = field(default_factory=list)
-    """This process' part of the losses since then, on the device."""
+    """This process' share of the losses since then, on the device."""
 
 
 def accumulate_alone(

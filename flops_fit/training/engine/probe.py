@@ -33,11 +33,11 @@ from flops_fit.training.settings import TrainSettings
 # Below this a step is mostly calls and two probes need not agree, which would cost the runs of small sweeps, the
 # built-in ones among them, that they repeat to the bit.
 MIN_PARAMS_FOR_16_BIT_ON_CPU = 200_000
-# What must be gained before something else than plain fp32 is taken; a probe is off by several percent.
+# Speed-up from which another candidate replaces plain fp32; a probe is off by several percent.
 WORTH = 1.05
 # Training seconds from which compiling can pay: it takes half a minute on a CPU and gains about a sixth.
 MIN_SECONDS_TO_COMPILE = 600.0
-# Share of the free memory that saved activations may take, the gradients of some of them beside them.
+# Share of the free memory that saved activations may take; gradients of some of them come on top.
 MEMORY_SHARE = 0.4
 TRIALS = 3
 
@@ -77,7 +77,7 @@ def choose_engine(
         task: Model, data and loss.
         experiment: Says size and batch.
         world: All processes call this.
-        settings: What is not "auto" there is taken as it is.
+        settings: Whatever is not "auto" is used as given.
         path: Where the choice is kept, with all that it depends on.
     """
     conditions = _conditions(experiment, world, settings)
@@ -157,7 +157,7 @@ def _probe(task: Task, experiment: Experiment, world: World, settings: TrainSett
 
 
 def _unprobed(world: World, settings: TrainSettings) -> EngineChoice:
-    """For a sharded model, which need not fit on the one device that a probe has."""
+    """Chooses without a probe for a sharded model, which may not fit on one device."""
     if settings.compile == "always":
         raise ConfigError('train.compile: got "always", expected "auto" or "never" for a sharded model (FSDP).')
     automatic: Precision = half_precision_of(world.device) if world.device.type == "cuda" else "fp32"
@@ -168,7 +168,7 @@ def _unprobed(world: World, settings: TrainSettings) -> EngineChoice:
 
 
 def _ways(settings: TrainSettings, device: torch.device, num_params: int) -> dict[str, tuple[Precision, bool]]:
-    """Candidates by name: precision and whether attention is plain. The first is taken where nothing is gained."""
+    """Candidates by name: precision, and whether attention is plain. The first wins unless another is faster."""
     if settings.precision != "auto":
         return {settings.precision: (settings.precision, False)}
     ways: dict[str, tuple[Precision, bool]] = {"fp32": ("fp32", False)}
@@ -242,7 +242,7 @@ def _step(task: Task, model: nn.Module, batch: Any, way: tuple[Precision, bool])
 
 
 def _race(runners: dict[Any, Callable[[], None]], device: torch.device) -> dict[Any, float]:
-    """Seconds of each, the best of some turns; they take turns, since other load comes and goes."""
+    """Times each candidate: the best of several turns, interleaved, since other load comes and goes."""
     best = dict.fromkeys(runners, float("inf"))
     for turn in range(TRIALS + 1):
         for name, run in runners.items():
