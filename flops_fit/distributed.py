@@ -3,29 +3,33 @@
 import contextlib
 import ctypes
 import gc
+import logging
 import os
 import signal
 import sys
+import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, NoReturn, TypeVar
 
 import torch
 import torch.distributed as dist
-from accelerate import Accelerator, DistributedDataParallelKwargs
-from torch import nn
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, fully_shard
+from accelerate import Accelerator, InitProcessGroupKwargs
 
-from flops_fit.errors import LaunchError, ModelFailed
+from flops_fit.errors import LaunchError, ModelFailed, RankLost
 
 T = TypeVar("T")
 
 PR_SET_PDEATHSIG = 1
 # How long a process that raised where others may wait for it waits for them to raise too.
 PATIENCE = timedelta(seconds=30)
+# How long a process waits for the others in a collective call before it ends with an error. Longer than a step, a
+# checkpoint of a large model, a compilation or the first read of a data set; short beside the hours of a hung job.
+TIMEOUT = timedelta(minutes=15)
+
+logger = logging.getLogger(__name__)
 
 WORKING_COMMANDS = (
     "Start with `torchrun --nproc_per_node N -m flops_fit ...` or "
@@ -39,11 +43,11 @@ class World:
 
     accelerator: Accelerator
     host_group: Any = None
-    """For what the processes tell each other: no GPU has to be waited for, and no gradient is taken for an answer."""
+    """For messages between hosts: they neither wait for a GPU nor mix with the gradients."""
     is_sharded: bool = False
     """Whether each process holds a part of the model (FSDP)."""
     neighbours: int = 0
-    """Other processes, each with a world of its own, that take of the same memory: of this GPU's, or of the host's."""
+    """Other processes, each with a world of its own, that use the same memory: this GPU's, or the host's."""
 
     @property
     def size(self) -> int:
@@ -71,47 +75,33 @@ class World:
         ranks = 1 if self.device.type != "cpu" else int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         return ranks * (1 + self.neighbours)
 
-    def prepare(self, model: nn.Module) -> nn.Module:
-        """Moves a model to the device, and wraps or shards it for several processes."""
-        if self.is_sharded:
-            return _shard(model, self.device.type, self.size)
-        if self.size == 1:
-            return model.to(self.device)
-        # Accelerate holds on to what it has prepared: a sweep would keep every model of it.
-        self.accelerator.free_memory()
-        prepared: nn.Module = self.accelerator.prepare_model(model)
-        return prepared
-
-    @contextlib.contextmanager
-    def no_sync(self, model: nn.Module) -> Iterator[None]:
-        """Within this, backward passes through a prepared model add up gradients on this process alone."""
-        if not isinstance(model, FSDPModule):
-            with model.no_sync():  # type: ignore[operator]
-                yield
-            return
-        model.set_requires_gradient_sync(False)
-        try:
-            yield
-        finally:
-            model.set_requires_gradient_sync(True)
-
-    def sum(self, values: torch.Tensor) -> torch.Tensor:
+    def sum(self, values: torch.Tensor, *, what: str = "a sum") -> torch.Tensor:
         """Adds a tensor over all processes; every one must call it."""
         if self.size > 1:
-            dist.all_reduce(values)
+            # NCCL has no boolean or integer sums on the host; what lies there goes through the host's group.
+            group = self.host_group if values.device.type == "cpu" else None
+            with self.limited(what):
+                dist.all_reduce(values, group=group)
         return values
 
     def copy_from_main(self, tensors: Iterable[torch.Tensor]) -> None:
         """Gives tensors the main process' values on every process."""
-        for tensor in tensors:
-            dist.broadcast(tensor, src=0)
+        if self.size > 1:
+            with self.limited("the main process' weights or buffers"):
+                for tensor in tensors:
+                    # Backends send dense rows only: not channels that come last, nor one number expanded to many.
+                    dense = tensor.detach().contiguous()
+                    dist.broadcast(dense, src=0)
+                    if dense.data_ptr() != tensor.data_ptr() and 0 not in tensor.stride():
+                        tensor.detach().copy_(dense)
 
     def agree(self, value: Any) -> Any:
         """Returns the main process' value on every process."""
         if self.size == 1:
             return value
         box = [value]
-        dist.broadcast_object_list(box, src=0, group=self.host_group)
+        with self.limited("a decision of the main process"):
+            dist.broadcast_object_list(box, src=0, group=self.host_group)
         return box[0]
 
     def gather(self, value: Any) -> list[Any]:
@@ -119,29 +109,34 @@ class World:
         if self.size == 1:
             return [value]
         values: list[Any] = [None] * self.size
-        dist.all_gather_object(values, value, group=self.host_group)
+        with self.limited("what each process found"):
+            dist.all_gather_object(values, value, group=self.host_group)
         return values
 
-    def exchange(self, count: float, wish: bool, problem: Exception | None) -> tuple[float, bool]:
-        """Returns the sum of all counts and the main process' wish; what raised on one process raises on all.
+    def exchange(self, values: Sequence[float], problem: Exception | None, *, what: str) -> list[float]:
+        """Returns the sum of each value over all processes; what raised on one process raises on all.
+
+        Args:
+            values: Of this process.
+            problem: What it raised, None for nothing.
+            what: The work that ends here, named where the other processes do not come to its end.
 
         Raises:
             ModelFailed: If any process has a problem.
             torch.OutOfMemoryError: If any process has run out of memory.
         """
-        values = torch.tensor([count, wish and self.is_main, problem is not None], dtype=torch.float64)
-        if self.size > 1:
-            dist.all_reduce(values, group=self.host_group)
-        total, wished, problems = values.tolist()
+        sums = torch.tensor([*values, problem is not None], dtype=torch.float64)
+        *totals, problems = self.sum(sums, what=what).tolist()
         if problems:
             self._raise_everywhere(problem)
-        return total, wished > 0
+        return totals
 
-    def together(self, act: Callable[[], T], *, waiting: bool = False) -> T:
+    def together(self, act: Callable[[], T], *, what: str = "a common task", waiting: bool = False) -> T:
         """Returns what ``act`` does here; what it raises on one process is raised on all.
 
         Args:
             act: Raises or returns.
+            what: Names it, as in `exchange`.
             waiting: Whether the processes wait for each other in it (see `waiting`).
         """
         if self.size == 1:
@@ -153,7 +148,7 @@ class World:
             problem = error
             if waiting:
                 self._wait_until_all_raise(problem)
-        self.exchange(0, False, problem)
+        self.exchange((), problem, what=what)
         return value
 
     @contextlib.contextmanager
@@ -169,9 +164,34 @@ class World:
             yield
         except Exception as error:
             self._wait_until_all_raise(error)
-            self.exchange(0, False, error)
+            self.exchange((), error, what="the report of an error")
+
+    @contextlib.contextmanager
+    def limited(self, what: str) -> Iterator[None]:
+        """Turns the error of a collective call into one that says who waited, in what, and for how long.
+
+        Raises:
+            RankLost: If the call raises: another process has ended, or does not come within `TIMEOUT`.
+        """
+        started = time.monotonic()
+        try:
+            yield
+        except RuntimeError as error:
+            waited = time.monotonic() - started
+            cause = (
+                f"longer than the limit of {TIMEOUT.total_seconds():.0f} s: at least one of them hangs, or waits in "
+                "another collective call (of the model's or the data set's own?)"
+                if waited >= TIMEOUT.total_seconds()
+                else "and lost the connection: at least one of them has ended"
+            )
+            raise RankLost(
+                f"process {self.rank} of {self.size} waited {waited:.0f} s for the others in {what}, {cause}. "
+                "Read what the others wrote; then run the same command again: it resumes from the last checkpoint."
+            ) from error
 
     def _wait_until_all_raise(self, problem: Exception) -> None:
+        if isinstance(problem, RankLost):
+            raise problem
         # Through the store, since the others may hang in a collective call that this process will never join.
         store = dist.distributed_c10d._get_default_store()
         turn, missing = divmod(store.add("flops_fit/raised", 1) - 1, self.size)
@@ -181,9 +201,9 @@ class World:
             store.wait([f"flops_fit/all_raised/{turn}"], PATIENCE)
         except RuntimeError:
             raise RuntimeError(
-                f"process {self.rank} of {self.size} raised what stands above, and the others, which did not, wait for "
-                "it: they cannot go on together. The launcher ends them; nothing of this run was recorded. "
-                "Run the same command again: it goes on from the last checkpoint."
+                f"process {self.rank} of {self.size} raised the error above and the others did not: they cannot go on "
+                "together. The launcher ends them; nothing of this run was recorded. "
+                "Run the same command again: it resumes from the last checkpoint."
             ) from problem
 
     def _raise_everywhere(self, problem: Exception | None) -> NoReturn:
@@ -214,8 +234,7 @@ def open_world(*, neighbours: int = 0) -> Iterator[World]:
         accelerator = Accelerator(
             cpu=not torch.accelerator.is_available(),
             mixed_precision="no",
-            # Else each forward pass would wait for the main process, which may have raised.
-            kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
+            kwargs_handlers=[InitProcessGroupKwargs(timeout=TIMEOUT)],
         )
     except ValueError as error:
         raise LaunchError(
@@ -245,21 +264,7 @@ def _end_with_launcher() -> None:
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _shard(model: nn.Module, device_type: str, size: int) -> nn.Module:
-    """Splits the layers of a model over all processes, each layer of an ``nn.ModuleList`` on its own.
-
-    With torch's FSDP2 itself: Accelerate shards on GPUs only, and together with an optimizer that it prepares.
-    """
-    mesh = init_device_mesh(device_type, (size,))
-    for module in list(model.modules()):
-        if isinstance(module, nn.ModuleList):
-            for layer in module:
-                fully_shard(layer, mesh=mesh)
-    fully_shard(model, mesh=mesh)
-    return model
-
-
 def _host_group() -> Any:
     if dist.is_initialized():
-        return dist.new_group(backend="gloo")
+        return dist.new_group(backend="gloo", timeout=TIMEOUT)
     return None

@@ -7,6 +7,7 @@
     |- InputError       a file of runs cannot be used as it is                         exit 2
     |- FitError         the runs do not support a usable number                        exit 2
     |- LaunchError      the launcher's world is not the one Accelerate sees            exit 2
+    |- RankLost         another process of the run has ended or hangs                  exit 75
     |- StoreError       the output folder cannot be read or written                    exit 74
     |  |- PlanMismatch  it belongs to another sweep                                    exit 2
     `- ExperimentError  one run cannot go on; it is recorded and the sweep continues   exit 3
@@ -47,6 +48,12 @@ class FitError(FlopsFitError, ValueError):
 
 class LaunchError(FlopsFitError, RuntimeError):
     """The world that the launcher announced is not the one that Accelerate sees."""
+
+
+class RankLost(FlopsFitError, RuntimeError):
+    """Another process of the run has ended, or has kept this one waiting for too long."""
+
+    exit_code = 75
 
 
 class StoreError(FlopsFitError, OSError):

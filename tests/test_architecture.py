@@ -36,7 +36,7 @@ INNER_LAYERS = {
         {"fit"},
     ],
     "training": [
-        {"settings", "order", "gradients", "weight_average", "checkpoints"},
+        {"settings", "order", "gradients", "weight_average", "checkpoints", "checkpoint_timer"},
         {"feeding"},
         {"trunks", "evaluation", "engine"},
         {"time_left", "metrics", "step", "weights"},

@@ -2,11 +2,13 @@
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from flops_fit.distributed import open_world
 from flops_fit.errors import ContractError, PlanError
+from flops_fit.launching import launched_precision
 from flops_fit.planning.isoflop import Subject, make_experiment
 from flops_fit.planning.recipe import RecipeRule, recipe_for
 from flops_fit.records import Recipe, RunResult, SweepPlan
@@ -55,6 +57,7 @@ def train_one(
         PlanMismatch: If ``out`` belongs to runs of another task or recipe; nothing is changed then.
     """
     settings = train_config if isinstance(train_config, TrainSettings) else build(TrainSettings, train_config or {})
+    settings = replace(settings, precision=launched_precision(settings.precision))
     plan = plan_single_run(task, size, num_tokens, recipe=recipe, seed=seed)
     (run,) = plan.experiments
     store = add_runs(Path(out), plan)

@@ -2,8 +2,8 @@
 
 import logging
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,14 +16,14 @@ from flops_fit.launching import launched_precision
 from flops_fit.planning.checks import check_plan
 from flops_fit.planning.isoflop import SweepSettings, candidate_sizes, plan_isoflop
 from flops_fit.progress import SweepProgress
-from flops_fit.records import SweepPlan
+from flops_fit.records import Experiment, SweepPlan
 from flops_fit.result import Result, load_result
 from flops_fit.store import Store, create_store
 from flops_fit.tasks import Task, probe_sizes
 from flops_fit.tasks.loss_check import check_loss_is_mean
 from flops_fit.training import train_sweep
 from flops_fit.training.settings import TrainSettings
-from flops_fit.training.sweep import eval_tokens, warn_of_missing_weights
+from flops_fit.training.sweep import ProgressCallback, eval_tokens, warn_of_missing_weights
 from flops_fit.training.workers.count import worker_count
 from flops_fit.training.workers.process import is_portable
 from flops_fit.training.workers.scheduler import train_with_workers
@@ -115,7 +115,7 @@ def train_into(
     *,
     remake_task: Callable[[], Task] | None = None,
     retry_failed: bool = False,
-    progress: bool = True,
+    progress: bool | ProgressCallback = True,
 ) -> None:
     """Trains every run of the store's plan that has no result yet; on any launcher, by all ranks together.
 
@@ -125,7 +125,7 @@ def train_into(
         settings: Of the engine.
         remake_task: Makes the same task again in a worker process; None trains in this process alone.
         retry_failed: Whether to train failed runs once more.
-        progress: Whether to show runs and time left on stderr.
+        progress: Whether to show runs and time left on stderr, or a function that the main process calls after each.
 
     Raises:
         ConfigError: If ``settings.workers`` is above 1 and another process cannot make the task.
@@ -140,8 +140,7 @@ def train_into(
         smallest = min(pending, key=lambda experiment: experiment.num_params)
         check_loss_is_mean(task, smallest.size_param_value, smallest.num_params)
     workers = worker_count(settings, pending)
-    show = progress and is_main_process()
-    with SweepProgress(store, pending) if show else nullcontext() as notify:
+    with _progress_of(store, pending, progress) as notify:
         if workers > 1 and remake_task is not None and (settings.workers != "auto" or is_portable(remake_task)):
             train_with_workers(
                 remake_task, pending, store, workers=workers, settings=settings,
@@ -152,6 +151,14 @@ def train_into(
                 train_sweep(task, pending, store, world=world, settings=settings, progress=notify)
     if is_main_process():
         store.write_view("results.csv", store.results_csv())
+
+
+def _progress_of(
+    store: Store, pending: Sequence[Experiment], progress: bool | ProgressCallback
+) -> AbstractContextManager[ProgressCallback | None]:
+    if isinstance(progress, bool):
+        return SweepProgress(store, pending) if progress and is_main_process() else nullcontext()
+    return nullcontext(progress)
 
 
 def conclude(store: Store, options: FitOptions | None = None) -> Result:

@@ -3,7 +3,8 @@
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
+from operator import getitem
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, TensorDataset, default_collate
 
+from flops_fit.data.randomness import drawn, is_seeding
 from flops_fit.data.sources import SampleSource
 from flops_fit.errors import ContractError, DataExhausted
 
@@ -51,9 +53,9 @@ class MapSource:
             # One index per tensor instead of one per sample: what the default collation comes to, much faster.
             index = torch.from_numpy(ids)
             return tuple(tensor[index] for tensor in self.dataset.tensors)
-        if hasattr(self.dataset, "__getitems__"):
+        if hasattr(self.dataset, "__getitems__") and not is_seeding():
             return self.collate_fn(self.dataset.__getitems__(ids.tolist()))
-        return self.collate_fn([self.dataset[int(i)] for i in ids])
+        return self.collate_fn([drawn(partial(getitem, self.dataset, int(i))) for i in ids])
 
 
 @dataclass(eq=False)
@@ -99,7 +101,8 @@ class StreamSource:
 
     def _advance_to(self, i: int) -> Any:
         assert self._iterator is not None
-        for sample in self._iterator:
+        end = object()
+        while (sample := drawn(partial(next, self._iterator, end), self._position)) is not end:
             self._position += 1
             if self._position > i:
                 return sample

@@ -1,4 +1,4 @@
-"""What is the loss on data that no run trains on?"""
+"""The held-out loss: the loss of a trained model on data that no run trains on."""
 
 import math
 from functools import partial
@@ -8,8 +8,10 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from flops_fit.data.randomness import Draws
 from flops_fit.data.sources import SampleSource
 from flops_fit.distributed import World
+from flops_fit.errors import ModelFailed
 from flops_fit.tasks import Task, compute_loss, count_targets
 from flops_fit.training.feeding import moved
 
@@ -40,11 +42,16 @@ def held_out_loss(
     chunks = np.array_split(ids, math.ceil(total / CHUNK))
     sums = _within_memory(task, model, world, chunks, min(CHUNK, micro_batch or CHUNK))
     losses, counts = world.sum(sums.to(world.device)).cpu().unbind(1)
+    if not counts.any():
+        raise ModelFailed(
+            f"held-out data: got no target that counts in {total} samples (all are ignored), expected some. "
+            "Give another eval_dataset."
+        )
     mean = float(losses.sum() / counts.sum())
-    if len(chunks) < 2:
+    chunk_means = (losses / counts)[counts > 0]
+    if len(chunk_means) < 2:
         return mean, None
-    deviations = losses / counts - mean
-    return mean, float((deviations**2).mean().sqrt() / math.sqrt(len(chunks) - 1))
+    return mean, float(((chunk_means - mean) ** 2).mean().sqrt() / math.sqrt(len(chunk_means) - 1))
 
 
 def held_out_samples(data: SampleSource, max_samples: int) -> int:
@@ -58,7 +65,7 @@ def _within_memory(
     while True:
         try:
             act = partial(_chunk_sums, task, model, world, chunks, size)
-            return world.together(act, waiting=world.is_sharded)
+            return world.together(act, what="the held-out loss", waiting=world.is_sharded)
         except torch.OutOfMemoryError:
             # Raised on every process alike.
             if size == 1:
@@ -78,17 +85,19 @@ def _chunk_sums(task: Task, model: nn.Module, world: World, chunks: list[NDArray
         for rank in range(world.size)
     ]
     sums = torch.zeros(len(chunks), 2, dtype=torch.float64)
-    was_training = model.training
+    was_training, draws = model.training, Draws(0)
     model.eval()
     with torch.no_grad():
         for turn in range(max(map(len, pieces))):
             mine = pieces[world.rank]
             # A process that is through goes on with weight zero: the others cannot run a sharded model without it.
             j, ids = mine[turn] if turn < len(mine) else (0, chunks[0][:1])
-            batch = task.eval_data.batch(ids)
+            with draws.at(ids.tolist()):
+                batch = task.eval_data.batch(ids)
             count = count_targets(batch)
             loss = compute_loss(task, model, moved(batch, world.device))
-            if turn < len(mine) and count:
+            if turn < len(mine) and count:  # The mean over no targets is 0/0.
                 sums[j] += torch.tensor([float(loss) * count, count])
+            draws.settle()
     model.train(was_training)
     return sums

@@ -1,4 +1,4 @@
-"""One run of the plan: trained, evaluated, and recorded whatever it came to."""
+"""One run of the plan: trained, evaluated, and recorded, whatever its outcome."""
 
 import contextlib
 import logging
@@ -21,7 +21,7 @@ from flops_fit.training.loop import Progress, Trained, train_model
 from flops_fit.training.settings import TrainSettings
 from flops_fit.training.weights import save_weights
 
-# Below this a second thread costs more than it brings (measured at 0.1M parameters).
+# Below this size a second thread slows training down (measured at 0.1M parameters).
 MIN_PARAMS_FOR_THREADS = 1_000_000
 
 logger = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ def train_experiment(
     trunk_dir: Path | None = None,
     leaves_trunk: bool = True,
 ) -> RunResult:
-    """Trains and evaluates one run; returns what it came to, whatever that is.
+    """Trains and evaluates one run; returns its outcome, failures included.
 
     Args:
         task: Model, data and loss.
@@ -74,7 +74,7 @@ def train_experiment(
         raise
     except Exception as problem:
         if world.size > 1 and not isinstance(problem, (ModelFailed, torch.OutOfMemoryError)):
-            raise  # The processes have not agreed on this: the world is broken, and the launcher must end it.
+            raise  # Only some processes raised: they cannot go on together, and the launcher must end them.
         status, reason, loss, error = "failed", traceback.format_exc(), None, None
     seen = experiment.tokens_after(progress.steps)
     causal = experiment.measured_flops_per_token_causal
@@ -123,7 +123,7 @@ def _train_within_memory(
             if smaller is None:
                 raise
             choice = smaller
-            logger.warning("out of memory: %d samples per forward pass from here", choice.micro_batch)
+            logger.warning("out of memory: continuing with %d samples per forward pass", choice.micro_batch)
 
 
 @contextlib.contextmanager

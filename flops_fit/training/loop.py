@@ -2,27 +2,33 @@
 
 A step is a list of sample ids computed from (seed, step). Processes, micro-batches and accumulation only share
 them out, and the loss is a sum over the step's targets divided by their number, so none of these changes the result
-beyond rounding. Dropout masks are keyed by (seed, step, process): they change with the number of processes and
-with the micro-batch.
+beyond rounding. Two things do depend on them: dropout masks are keyed by (seed, step, process), and BatchNorm takes
+its statistics over a micro-batch.
 """
 
 import math
-import time
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 
+from flops_fit.data.randomness import Draws
 from flops_fit.distributed import World
 from flops_fit.recipes.optimizers import make_optimizer
 from flops_fit.recipes.schedules import learning_rate, trunk_steps
 from flops_fit.records import Experiment
 from flops_fit.tasks import Task, create_model
+from flops_fit.training.checkpoint_timer import CheckpointTimer
 from flops_fit.training.checkpoints import load_checkpoint, save_checkpoint, tensors_of
+from flops_fit.training.engine.compilation import compiled
+from flops_fit.training.engine.placement import place
 from flops_fit.training.engine.probe import EngineChoice
-from flops_fit.training.feeding import pinned, prefetched, step_batches
+from flops_fit.training.engine.replicas import Replicas
+from flops_fit.training.feeding import MicroBatches, needs_two_samples, pieces, pinned, prefetched, step_batches
 from flops_fit.training.gradients import scale_gradients
 from flops_fit.training.metrics import MetricsLog
 from flops_fit.training.settings import TrainSettings
@@ -30,15 +36,13 @@ from flops_fit.training.step import Run, accumulate_alone, accumulate_together
 from flops_fit.training.weight_average import WeightAverage
 from flops_fit.training.weights import BestSoFar
 
-# A mean loss this many times the first one is not training any more.
+# A loss this many times the first one means that the run has diverged.
 EXPLODED = 10.0
-# Steps whose memory is found out: the first, and the first with optimizer states.
-CAREFUL_STEPS = 2
 
 
 @dataclass(kw_only=True)
 class Progress:
-    """How far a run has come; what is left of one that raises."""
+    """Progress of a run, known also after it raises."""
 
     steps: int = 0
     steps_from_trunk: int = 0
@@ -54,7 +58,7 @@ class Trained:
     train_loss: float | None
     """Mean over the last tenth of the steps."""
     diverged: str | None
-    """What became of the loss, and when; None for a run that went to its end."""
+    """How and at which step the run diverged; None if it completed."""
 
 
 def train_model(
@@ -93,36 +97,30 @@ def train_model(
     run = _start(task, experiment, world, choice)
     last_common = 0 if trunk_dir is None else trunk_steps(recipe, total)
     _resume(run, run_dir, trunk_dir, last_common, world, choice)
+    run.first_step = run.step
+    run.replicas = Replicas(run.bare, run.parameters, world) if world.size > 1 else None
     progress = progress or Progress()
     progress.steps, progress.steps_from_trunk = run.step, run.steps_from_trunk
-    batches = step_batches(
-        task.train_data, experiment, run.step, rank=world.rank, size=world.size, micro_batch=choice.micro_batch
-    )
-    if world.device.type == "cuda":
-        batches = prefetched(batches, pinned)
+    batches = _batches(task, experiment, run, world, choice)
     leaves_trunk, diverged = leaves_trunk and run.step < last_common, None
-    careful = 0 if world.is_sharded else CAREFUL_STEPS
     best = BestSoFar(task, experiment, run_dir, world, settings) if "best" in settings.kept_kinds else None
-    saved_at = time.monotonic()
+    checkpoints = CheckpointTimer(settings.checkpoint_seconds, run.parameters)
     with MetricsLog(run_dir, experiment, first_step=run.step, world=world, settings=settings, choice=choice) as log:
         while run.step < experiment.num_steps:
             rate = learning_rate(recipe, run.step * recipe.batch_tokens, total)
-            is_due = time.monotonic() - saved_at > settings.checkpoint_seconds
+            is_due = checkpoints.is_due()
             _seed_step(experiment.seed, run.step, world)
             if world.size == 1:
                 scale = accumulate_alone(task, run, batches, world, choice)
             else:
-                scale, is_due = accumulate_together(
-                    task, run, batches, world, choice, careful=careful > 0, is_due=is_due
-                )
+                scale, is_due = accumulate_together(task, run, batches, world, choice, is_due=is_due)
             norm = _update(run, rate, scale, recipe.max_grad_norm)
             progress.steps = run.step = run.step + 1
-            careful -= 1
             if run.average is not None:
                 run.average.update(run.step)
             is_fork, is_last = leaves_trunk and run.step == last_common, run.step == experiment.num_steps
             if run.step % settings.log_every == 0 or is_due or is_fork or is_last:
-                diverged = _look_at_losses(run, world) or _look_at_gradients(run, norm)
+                diverged = _check_losses(run, world) or _check_gradients(run, norm)
                 if diverged is not None:
                     break
                 log.write(
@@ -134,10 +132,11 @@ def train_model(
             if is_fork and trunk_dir is not None:
                 _save(run, trunk_dir, world, settings, choice)
             if is_due and not is_last:
-                _save(run, run_dir / "checkpoints", world, settings, choice)
-                saved_at = time.monotonic()
+                with checkpoints.timed():
+                    _save(run, run_dir / "checkpoints", world, settings, choice)
     if run.average is not None:
         run.average.replace_weights()
+    world.copy_from_main(run.bare.buffers())
     return Trained(
         model=run.bare,
         train_loss=float(np.mean(run.losses[-max(1, len(run.losses) // 10) :])) if run.losses else None,
@@ -145,28 +144,47 @@ def train_model(
     )
 
 
+def _batches(
+    task: Task, experiment: Experiment, run: Run, world: World, choice: EngineChoice
+) -> Iterator[MicroBatches]:
+    draws = Draws(experiment.seed)
+    batches = step_batches(
+        task, experiment, run.step, rank=world.rank, size=world.size, micro_batch=choice.micro_batch,
+        needs_two=needs_two_samples(run.bare), draws=draws,
+    )  # fmt: skip
+    if world.device.type != "cuda":
+        return batches
+    # The first step shows whether the data set draws at random. One that does is not read in a second thread: there
+    # it would share the global generators with the forward pass.
+    first = list(islice(batches, 1))
+    rest = map(pinned, batches) if draws.is_random else prefetched(batches, pinned)
+    return chain(map(pinned, first), rest)
+
+
 def _start(task: Task, experiment: Experiment, world: World, choice: EngineChoice) -> Run:
     torch.manual_seed(experiment.seed)
-    bare = world.together(lambda: create_model(task, experiment.size_param_value))
-    if not world.is_sharded:
-        bare = bare.to(world.device)  # A sharded model need not fit on one device.
+    bare = world.together(lambda: create_model(task, experiment.size_param_value), what="the making of the model")
+    bare = place(bare, world)
     bare.train()
-    called: nn.Module = bare
-    if choice.compiled:
-        called = torch.compile(bare, mode="reduce-overhead" if world.device.type == "cuda" else None)  # type: ignore[assignment]
-    model = world.prepare(called)
     parameters, decay = [p for p in bare.parameters() if p.requires_grad], experiment.recipe.ema_decay
+    recipe = experiment.recipe
     return Run(
         bare=bare,
-        model=model,
+        model=compiled(bare, world.device, is_split=_is_split(experiment, world, choice)) if choice.compiled else bare,
         parameters=parameters,
-        optimizer=make_optimizer(bare, experiment.recipe),
+        optimizer=make_optimizer(bare, recipe),
         scaler=torch.amp.GradScaler(
             world.device.type, _first_scale(experiment, world), enabled=choice.precision == "fp16"
         ),
-        has_buffers=next(bare.buffers(), None) is not None,
         average=None if decay is None else WeightAverage(parameters, decay),
+        full_steps=experiment.num_tokens // recipe.batch_tokens,
     )
+
+
+def _is_split(experiment: Experiment, world: World, choice: EngineChoice) -> bool:
+    """Says whether a process runs several micro-batches in a step."""
+    samples = experiment.recipe.batch_tokens // experiment.tokens_per_sample
+    return len(pieces(samples, 0, world.size, choice.micro_batch)) > 1
 
 
 def _first_scale(experiment: Experiment, world: World) -> float:
@@ -222,8 +240,8 @@ def _update(run: Run, rate: float, scale: float, max_norm: float | None) -> torc
     return norm
 
 
-def _look_at_losses(run: Run, world: World) -> str | None:
-    """Brings the losses since the last look to the host; says if one of them is no training any more."""
+def _check_losses(run: Run, world: World) -> str | None:
+    """Copies the losses since the last check to the host; returns how the run diverged, or None."""
     losses = world.sum(torch.stack(run.waiting)).tolist()
     run.waiting.clear()
     for loss in losses:
@@ -237,8 +255,8 @@ def _look_at_losses(run: Run, world: World) -> str | None:
     return None
 
 
-def _look_at_gradients(run: Run, norm: torch.Tensor | None) -> str | None:
-    """Says if the step just made has spoiled the weights: its loss was that of the weights before."""
+def _check_gradients(run: Run, norm: torch.Tensor | None) -> str | None:
+    """Returns how the last step spoiled the weights, or None; its loss was still that of the weights before."""
     # Gradients in fp16 overflow now and then; the scaler leaves such a step out.
     if norm is None or run.scaler.is_enabled() or math.isfinite(float(norm)):
         return None

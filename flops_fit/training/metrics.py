@@ -41,9 +41,8 @@ class MetricsLog:
             _start_trackers(world.accelerator, settings.trackers, run_dir, experiment)
         if world.is_main:
             path = run_dir / "metrics.jsonl"
-            kept = [line for line in _complete_lines(path) if json.loads(line)["step"] <= first_step]
-            self._file = path.open("w", encoding="utf-8")
-            self._file.writelines(kept)
+            _cut(path, first_step)
+            self._file = path.open("a", encoding="utf-8")
 
     def write(
         self, step: int, *, tokens: int, loss: float, learning_rate: float, gradient_norm: torch.Tensor | None
@@ -113,6 +112,19 @@ def steps_logged(run_dir: Path) -> int:
     """Returns the last step in the log of a run, 0 without one."""
     lines = _complete_lines(run_dir / "metrics.jsonl")
     return int(json.loads(lines[-1])["step"]) if lines else 0
+
+
+def _cut(path: Path, last_step: int) -> None:
+    """Cuts off the lines of later steps, and one that a kill has left unfinished; what stays is not written again."""
+    if not path.is_file():
+        return
+    end = 0
+    with path.open("r+b") as file:
+        for line in file:
+            if not line.endswith(b"}\n") or json.loads(line)["step"] > last_step:
+                break
+            end += len(line)
+        file.truncate(end)
 
 
 def _complete_lines(path: Path) -> list[str]:

@@ -19,7 +19,8 @@ class TrainSettings:
     """Samples per forward pass and process; None: as many as memory holds, halved when it runs out.
 
     Without dropout it changes losses by rounding only. Dropout masks are drawn per forward pass, from (seed, step,
-    process): with dropout another micro-batch or number of processes is another draw, like another seed.
+    process): with dropout another micro-batch or number of processes is another draw, like another seed. BatchNorm
+    takes its statistics over a micro-batch, and those of the first process are kept: set it where it matters.
     """
     compile: Literal["auto", "always", "never"] = "auto"
     """auto: torch.compile where the run is long enough to pay for it and a probe finds it faster."""
@@ -28,7 +29,8 @@ class TrainSettings:
     log_every: int = 50
     """Steps between two looks at the losses: a line of metrics.jsonl, and the check that they are finite."""
     checkpoint_seconds: float = 60.0
-    """Time between two checkpoints of a run; shorter runs start again instead."""
+    """Shortest time between two checkpoints of a run; shorter runs start again instead. Longer where saving would take
+    more than 2 % of the time; 0 saves after each step, whatever it costs."""
     keep_checkpoints: int = 2
     """The newest ones, of a run that is not finished."""
     share_trunks: bool = True

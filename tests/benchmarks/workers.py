@@ -54,7 +54,7 @@ def train(plan, task, make_task, settings):
     with tempfile.TemporaryDirectory() as folder:
         store = create_store(Path(folder) / "sweep", plan)
         started, cpu = time.perf_counter(), cpu_seconds()
-        train_into(store, task, settings, make_task=make_task)
+        train_into(store, task, settings, remake_task=make_task)
         seconds = time.perf_counter() - started
         losses = [r.loss for r in store.results()]
     return {"seconds": seconds, "cpu_seconds": cpu_seconds() - cpu, "losses": losses}

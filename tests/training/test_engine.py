@@ -2,17 +2,21 @@
 
 import json
 import math
+import threading
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from support import ChainData, TinyLM, make_experiment, sequence_loss
+from support import ChainData, Interrupted, TinyLM, make_experiment, sequence_loss
 from torch import nn
 
 from flops_fit.data import as_source
 from flops_fit.tasks import make_task
-from flops_fit.training import TrainSettings, train_experiment
+from flops_fit.training import TrainSettings, loop, train_experiment
+from flops_fit.training import step as step_module
+from flops_fit.training.engine.probe import EngineChoice
 from flops_fit.training.order import sample_ids
 
 
@@ -93,6 +97,63 @@ def test_targets_weigh_the_same_however_they_are_split(train, tiny_task):
     whole = train(task=task, folder="whole")
     split = train(task=task, folder="split", micro_batch_samples=2)
     assert split.loss == pytest.approx(whole.loss, rel=1e-5)
+
+
+def test_a_step_without_any_target_fails_the_run_and_says_which(train, tiny_task):
+    class Empty(ChainData):
+        def __getitem__(self, i):
+            inputs, targets = super().__getitem__(i)
+            return inputs, targets if i in first_steps else torch.full_like(targets, -100)
+
+    first_steps = set(sample_ids(0, 0, 24, 512).tolist())
+    result = train(task=replace(tiny_task, train_data=as_source(Empty())))
+    assert (result.status, result.steps) == ("failed", 3)
+    assert "step 3: got no target that counts" in result.reason
+
+
+@pytest.mark.parametrize("is_random", [True, False])
+def test_a_data_set_that_draws_at_random_is_not_read_in_a_second_thread(tiny_task, monkeypatch, is_random):
+    class Thread(ChainData):
+        names = []
+
+        def __getitem__(self, i):
+            self.names.append(threading.current_thread().name)
+            torch.rand(1) if is_random else None
+            return super().__getitem__(i)
+
+    task = replace(tiny_task, train_data=as_source(Thread()))
+    monkeypatch.setattr(loop, "pinned", lambda batches: batches)
+    Thread.names.clear()
+    gpu = SimpleNamespace(device=torch.device("cuda"), rank=0, size=1)
+    run = SimpleNamespace(step=0, bare=TinyLM(8))
+    steps = list(loop._batches(task, make_experiment(), run, gpu, EngineChoice()))
+    assert len(steps) == 19
+    assert (set(Thread.names[8:]) == {threading.current_thread().name}) == is_random
+
+
+@pytest.mark.parametrize(
+    ("step", "first_step", "stance"),
+    [
+        (0, 0, "default"), (1, 0, "eager_on_recompile"), (7, 7, "default"), (8, 7, "eager_on_recompile"),
+        (18, 0, "force_eager"), (18, 18, "force_eager"),
+    ],
+)  # fmt: skip
+def test_a_run_is_compiled_in_the_first_step_of_each_process(monkeypatch, step, first_step, stance):
+    monkeypatch.setattr(torch.compiler, "set_stance", lambda name: name)
+    run = SimpleNamespace(step=step, first_step=first_step, full_steps=18)
+    assert step_module._stance(run, EngineChoice(compiled=True)) == stance
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
+def test_a_compiled_run_that_is_resumed_is_equal_to_the_bit(train, tiny_task):
+    settings = {"precision": "fp32", "compile": "always", "checkpoint_seconds": 0.0, "micro_batch_samples": 3}
+    whole = train(folder="whole", **settings)
+    # Two full steps and the shorter last one are left, or the last one alone.
+    for samples in (16 * 8, 18 * 8 + 1):
+        with pytest.raises(KeyboardInterrupt):
+            train(task=replace(tiny_task, train_data=as_source(Interrupted(samples))), folder=str(samples), **settings)
+        assert train(folder=str(samples), **settings).loss == whole.loss
 
 
 def test_it_is_adamw_as_torch_does_it(train, tiny_task, tmp_path):

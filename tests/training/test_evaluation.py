@@ -6,6 +6,7 @@ import torch
 from support import ChainData, TinyLM, sequence_loss
 
 from flops_fit.data import as_source
+from flops_fit.errors import ModelFailed
 from flops_fit.tasks import make_task
 from flops_fit.training import evaluation
 from flops_fit.training.evaluation import held_out_loss
@@ -84,3 +85,29 @@ def test_the_model_is_left_in_training(task, model, world):
     model.train()
     held_out_loss(task, model, world, max_samples=10)
     assert model.training
+
+
+class Sparse(ChainData):
+    """Only some samples hold targets that count; the first forty hold none."""
+
+    def __init__(self, first):
+        super().__init__(200)
+        self.first = first
+
+    def __getitem__(self, i):
+        inputs, targets = super().__getitem__(i)
+        return inputs, targets if i >= self.first and i % 3 == 0 else torch.full_like(targets, -100)
+
+
+def test_samples_without_targets_count_for_nothing(model, world):
+    # A whole chunk of 32 samples, and most forward passes, have none.
+    task = make_task(TinyLM, "width", eval_data=as_source(Sparse(40)), loss_fn=sequence_loss)
+    loss, error = held_out_loss(task, model, world, max_samples=200, micro_batch=1)
+    assert loss == pytest.approx(expected_loss(model, task.eval_data, range(200)), rel=1e-6)
+    assert 0 < error < 1
+
+
+def test_held_out_data_without_any_target_are_refused(model, world):
+    task = make_task(TinyLM, "width", eval_data=as_source(Sparse(200)), loss_fn=sequence_loss)
+    with pytest.raises(ModelFailed, match="no target that counts in 200 samples"):
+        held_out_loss(task, model, world, max_samples=200)

@@ -1,10 +1,14 @@
 """Each sample of a step goes to one process."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
-from support import make_experiment
+import torch
+from support import ChainData, make_experiment
 
-from flops_fit.training.feeding import prefetched, step_batches
+from flops_fit.data import as_source
+from flops_fit.training.feeding import pieces, prefetched, step_batches
 from flops_fit.training.order import sample_ids
 
 
@@ -16,7 +20,8 @@ class Numbers:
 
 
 def steps_of(rank, size, micro_batch=None, first_step=0):
-    batches = step_batches(Numbers(), make_experiment(), first_step, rank=rank, size=size, micro_batch=micro_batch)
+    task = SimpleNamespace(train_data=Numbers())
+    batches = step_batches(task, make_experiment(), first_step, rank=rank, size=size, micro_batch=micro_batch)
     return [[(list(inputs), count) for (inputs, _), count in step] for step in batches]
 
 
@@ -24,7 +29,9 @@ def steps_of(rank, size, micro_batch=None, first_step=0):
 @pytest.mark.parametrize("micro_batch", [None, 1, 3])
 def test_the_processes_share_the_samples_of_a_step(size, micro_batch):
     shares = [steps_of(rank, size, micro_batch) for rank in range(size)]
-    taken = [i for step in zip(*shares, strict=True) for share in step for ids, count in share for i in ids[:count]]
+    taken = [
+        i for step in zip(*shares, strict=True) for share in step for ids, count in share for i in ids[: int(count)]
+    ]
     assert taken == list(sample_ids(0, 0, 150, 512))
     # Every process takes part in every forward pass.
     assert all(len({len(share) for share in step}) == 1 for step in zip(*shares, strict=True))
@@ -39,6 +46,33 @@ def test_a_process_without_samples_takes_part_with_weight_zero():
     assert [count for _, count in steps_of(7, 8)[-1]] == [0]
     assert [count for _, count in steps_of(1, 4, micro_batch=1)[-1]] == [1, 1]
     assert [count for _, count in steps_of(3, 4, micro_batch=1)[-1]] == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("count", "size", "micro_batch", "needs_two", "lengths"),
+    [
+        (251, 1, 100, False, [84, 84, 83]),
+        (8, 1, 7, False, [4, 4]),
+        (5, 1, 2, False, [2, 2, 1]),
+        (5, 1, 2, True, [3, 2]),
+        (8, 1, 1, True, [2, 2, 2, 2]),
+        (1, 1, 1, True, [1]),
+        (5, 2, 2, True, [3]),
+    ],
+)
+def test_a_share_is_cut_into_pieces_of_nearly_the_same_length(count, size, micro_batch, needs_two, lengths):
+    found = pieces(count, 0, size, micro_batch, needs_two=needs_two)
+    assert [own.stop - own.start for own, _ in found] == lengths
+
+
+def test_a_sample_alone_is_taken_twice_where_a_model_needs_two():
+    task = SimpleNamespace(train_data=as_source(ChainData()))
+    experiment = make_experiment(num_tokens=16 * 9)
+    steps = list(step_batches(task, experiment, 0, rank=0, size=1, micro_batch=None, needs_two=True))
+    (((inputs, _), weight),) = steps[-1]
+    assert inputs.shape == (2, 16)
+    assert torch.equal(inputs[0], inputs[1])
+    assert weight == 16
 
 
 def test_items_come_in_order_and_an_error_where_its_item_would_have():

@@ -99,11 +99,35 @@ def test_a_damaged_file_is_made_again(choose, tmp_path):
     assert json.loads((tmp_path / "engine.json").read_text())["choice"]["precision"] == "fp32"
 
 
-@pytest.mark.parametrize(("times", "samples"), [(100, None), (4.1, 4), (3.9, 2), (0.5, 1)])
-def test_the_micro_batch_is_the_largest_divisor_that_fits_into_memory(choose, monkeypatch, times, samples):
+@pytest.mark.parametrize(("times", "samples"), [(300, None), (200, 126), (100.9, 84), (0.5, 1)])
+def test_a_share_of_251_samples_is_cut_into_as_few_equal_pieces_as_fit_into_memory(choose, monkeypatch, times, samples):
     monkeypatch.setattr(probe, "bytes_per_sample", lambda model, forward: 1000)
     monkeypatch.setattr(probe, "free_bytes", lambda device: 1000 * times / probe.MEMORY_SHARE)
-    assert choose().micro_batch == samples
+    assert choose(make_experiment(batch_tokens=16 * 251, num_tokens=16 * 502)).micro_batch == samples
+
+
+class Normed(TinyLM):
+    """BatchNorm over the channels of one position: of one sample it has no statistics."""
+
+    def __init__(self, width):
+        super().__init__(width)
+        self.norm = nn.BatchNorm1d(width)
+
+    def forward(self, tokens):
+        x = self.embed(tokens)
+        return self.head(x + self.norm(x[:, 0])[:, None])
+
+
+class Squeezing(TinyLM):
+    """Loses the batch dimension of one sample."""
+
+    def forward(self, tokens):
+        return super().forward(tokens.squeeze()).view(len(tokens), *tokens.squeeze().shape[1:], -1)
+
+
+@pytest.mark.parametrize("model", [Normed, Squeezing])
+def test_a_model_that_cannot_train_on_one_sample_is_measured_on_two(choose, tiny_task, model):
+    assert choose(task=replace(tiny_task, model_cls=model)).micro_batch is None
 
 
 def test_a_probe_that_runs_out_of_memory_takes_half(choose, tiny_task):

@@ -159,4 +159,4 @@ def test_one_process_that_raises_while_the_other_waits_for_it_ends_both_and_says
     done = start_together(tmp_path, "raises", sharded=True)
     assert done.returncode != 0
     assert "no luck today" in done.stderr
-    assert "process 1 of 2 raised what stands above" in done.stderr
+    assert "process 1 of 2 raised the error above" in done.stderr

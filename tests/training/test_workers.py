@@ -35,7 +35,7 @@ def sweep(tmp_path):
         store = create_store(tmp_path / f"by-{workers}", plan)
         reported = []
         train_into(
-            store, task, TrainSettings(workers=workers, **settings), make_task=make_task, retry_failed=retry_failed,
+            store, task, TrainSettings(workers=workers, **settings), remake_task=make_task, retry_failed=retry_failed,
             progress=lambda result, left: reported.append(result.experiment.experiment_id),
         )  # fmt: skip
         return {r.experiment.experiment_id: r for r in store.results()}, reported

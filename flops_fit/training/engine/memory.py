@@ -1,4 +1,4 @@
-"""How much memory does a sample need, and how much is there?"""
+"""Memory: what a sample needs for its backward pass, and what is free."""
 
 import os
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""How fast could this device multiply matrices? What model FLOPs utilisation is a share of."""
+"""Peak FLOP/s of a device, which model FLOPs utilisation is a share of."""
 
 import time
 from functools import cache
@@ -15,7 +15,7 @@ TRIALS = 3
 
 
 def peak_flops_per_second(device: torch.device, precision: str) -> float:
-    """Returns the peak of one device: tabled for known GPUs in 16 bit, else that of a matrix product measured here."""
+    """Returns the peak of one device: from a table for known GPUs in 16 bit, else measured with a matrix product."""
     if device.type == "cuda" and precision != "fp32":
         name = torch.cuda.get_device_name(device)
         for part, peak in GPU_PEAKS.items():

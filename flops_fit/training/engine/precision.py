@@ -1,4 +1,4 @@
-"""In which arithmetic does a forward pass run?"""
+"""Precision: the arithmetic of a forward pass."""
 
 import contextlib
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ def precision_context(
 
     Args:
         precision: bf16 and fp16 are autocast.
-        plain_attention: Whether `scaled_dot_product_attention` is made of plain 16-bit products.
+        plain_attention: Whether `scaled_dot_product_attention` uses plain 16-bit matrix products, not the fused kernel.
         device: Where the model is.
     """
     if precision == "fp32":

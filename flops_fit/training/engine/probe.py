@@ -1,4 +1,4 @@
-"""Which precision, which micro-batch, and is it worth compiling? Tried for some steps, then kept.
+"""The choice of precision, micro-batch and compilation for a size: tried for some steps, then kept.
 
 The choice is made once for a size and kept in a file, so that a resumed run and the runs of one trunk go on with it:
 what is fastest is measured, and two measurements need not agree.
@@ -9,6 +9,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,25 +17,27 @@ import numpy as np
 import torch
 from torch import nn
 
+from flops_fit.data.randomness import Draws
 from flops_fit.distributed import World
 from flops_fit.errors import ConfigError
 from flops_fit.files import replace_file
 from flops_fit.records import Experiment
 from flops_fit.schema import build, to_plain
 from flops_fit.tasks import Task, compute_loss, create_model
+from flops_fit.training.engine.compilation import compiled
 from flops_fit.training.engine.memory import bytes_per_sample, free_bytes
 from flops_fit.training.engine.precision import Precision, half_precision_of, precision_context
-from flops_fit.training.feeding import moved
+from flops_fit.training.feeding import moved, needs_two_samples
 from flops_fit.training.settings import TrainSettings
 
 # Below this a step is mostly calls and two probes need not agree, which would cost the runs of small sweeps, the
 # built-in ones among them, that they repeat to the bit.
 MIN_PARAMS_FOR_16_BIT_ON_CPU = 200_000
-# What must be gained before something else than plain fp32 is taken; a probe is off by several percent.
+# Speed-up from which another candidate replaces plain fp32; a probe is off by several percent.
 WORTH = 1.05
 # Training seconds from which compiling can pay: it takes half a minute on a CPU and gains about a sixth.
 MIN_SECONDS_TO_COMPILE = 600.0
-# Share of the free memory that saved activations may take, the gradients of some of them beside them.
+# Share of the free memory that saved activations may take; gradients of some of them come on top.
 MEMORY_SHARE = 0.4
 TRIALS = 3
 
@@ -74,7 +77,7 @@ def choose_engine(
         task: Model, data and loss.
         experiment: Says size and batch.
         world: All processes call this.
-        settings: What is not "auto" there is taken as it is.
+        settings: Whatever is not "auto" is used as given.
         path: Where the choice is kept, with all that it depends on.
     """
     conditions = _conditions(experiment, world, settings)
@@ -84,7 +87,7 @@ def choose_engine(
     mine = (
         _unprobed(world, settings)
         if world.is_sharded
-        else world.together(lambda: _probe(task, experiment, world, settings))
+        else world.together(lambda: _probe(task, experiment, world, settings), what="the probe of the engine")
     )
     smallest = min((c.micro_batch for c in world.gather(mine) if c.micro_batch is not None), default=None)
     choice: EngineChoice = world.agree(EngineChoice(**{**mine.__dict__, "micro_batch": smallest}))
@@ -138,22 +141,23 @@ def _probe(task: Task, experiment: Experiment, world: World, settings: TrainSett
         micro, times = _within_memory(task, model, micro or share, ways, world.device)
         chosen = min(ways, key=lambda way: times[way] * (WORTH if way != "fp32" else 1))
         seconds = times[chosen] * share / micro
-    compiled = settings.compile == "always"
+    compiles = settings.compile == "always"
     if tries_compile and seconds is not None and seconds * experiment.num_steps > MIN_SECONDS_TO_COMPILE:
         batch = _batch_of(task, micro or share, world.device)
-        compiled = _compiling_pays(task, model, batch, ways[chosen], world.device)
+        is_split = micro is not None and micro < share
+        compiles = _compiling_pays(task, model, batch, ways[chosen], world.device, is_split)
     torch.set_rng_state(state)
     return EngineChoice(
         precision=ways[chosen][0],
         plain_attention=ways[chosen][1],
         micro_batch=None if micro is not None and micro >= share else micro,
-        compiled=compiled,
+        compiled=compiles,
         seconds_per_step=seconds,
     )
 
 
 def _unprobed(world: World, settings: TrainSettings) -> EngineChoice:
-    """For a sharded model, which need not fit on the one device that a probe has."""
+    """Chooses without a probe for a sharded model, which may not fit on one device."""
     if settings.compile == "always":
         raise ConfigError('train.compile: got "always", expected "auto" or "never" for a sharded model (FSDP).')
     automatic: Precision = half_precision_of(world.device) if world.device.type == "cuda" else "fp32"
@@ -164,7 +168,7 @@ def _unprobed(world: World, settings: TrainSettings) -> EngineChoice:
 
 
 def _ways(settings: TrainSettings, device: torch.device, num_params: int) -> dict[str, tuple[Precision, bool]]:
-    """Candidates by name: precision and whether attention is plain. The first is taken where nothing is gained."""
+    """Candidates by name: precision, and whether attention is plain. The first wins unless another is faster."""
     if settings.precision != "auto":
         return {settings.precision: (settings.precision, False)}
     ways: dict[str, tuple[Precision, bool]] = {"fp32": ("fp32", False)}
@@ -178,12 +182,28 @@ def _ways(settings: TrainSettings, device: torch.device, num_params: int) -> dic
 
 
 def _fitting(task: Task, model: nn.Module, share: int, world: World) -> int:
-    """The largest divisor of a process' share whose activations fit into free memory."""
-    batch = _batch_of(task, 1, world.device)
-    each = bytes_per_sample(model, lambda: compute_loss(task, model, batch))
-    model.zero_grad(set_to_none=True)
+    """The longest of the equal pieces of a process' share whose activations fit into free memory."""
+    each = _bytes_each(task, model, world.device)
     limit = MEMORY_SHARE * free_bytes(world.device) / world.memory_shares / max(each, 1)
-    return max((d for d in range(1, share + 1) if share % d == 0 and d <= limit), default=1)
+    most = max(1, min(share, int(limit)))
+    return -(-share // -(-share // most))
+
+
+def _bytes_each(task: Task, model: nn.Module, device: torch.device) -> float:
+    count = 2 if needs_two_samples(model) else 1
+    while True:
+        batch = _batch_of(task, count, device)
+        try:
+            return bytes_per_sample(model, partial(compute_loss, task, model, batch)) / count
+        except torch.OutOfMemoryError:
+            raise
+        except Exception:
+            # Some models cannot train on one sample, for example one that squeezes its outputs.
+            if count > 1:
+                raise
+            count = 2
+        finally:
+            model.zero_grad(set_to_none=True)
 
 
 def _within_memory(
@@ -205,7 +225,8 @@ def _batch_of(task: Task, count: int, device: torch.device) -> Any:
     assert task.train_data is not None
     known = task.train_data.num_samples
     ids = np.arange(count, dtype=np.int64)
-    return moved(task.train_data.batch(ids if known is None else ids % known), device)
+    with Draws(0).at(range(count)):
+        return moved(task.train_data.batch(ids if known is None else ids % known), device)
 
 
 def _step(task: Task, model: nn.Module, batch: Any, way: tuple[Precision, bool]) -> Callable[[], None]:
@@ -221,7 +242,7 @@ def _step(task: Task, model: nn.Module, batch: Any, way: tuple[Precision, bool])
 
 
 def _race(runners: dict[Any, Callable[[], None]], device: torch.device) -> dict[Any, float]:
-    """Seconds of each, the best of some turns; they take turns, since other load comes and goes."""
+    """Times each candidate: the best of several turns, interleaved, since other load comes and goes."""
     best = dict.fromkeys(runners, float("inf"))
     for turn in range(TRIALS + 1):
         for name, run in runners.items():
@@ -235,12 +256,11 @@ def _race(runners: dict[Any, Callable[[], None]], device: torch.device) -> dict[
 
 
 def _compiling_pays(
-    task: Task, model: nn.Module, batch: Any, way: tuple[Precision, bool], device: torch.device
+    task: Task, model: nn.Module, batch: Any, way: tuple[Precision, bool], device: torch.device, is_split: bool
 ) -> bool:
-    mode = "reduce-overhead" if device.type == "cuda" else None
     try:
-        compiled: Any = torch.compile(model, mode=mode)
-        times = _race({"eager": _step(task, model, batch, way), "compiled": _step(task, compiled, batch, way)}, device)
+        fast = compiled(model, device, is_split=is_split)
+        times = _race({"eager": _step(task, model, batch, way), "compiled": _step(task, fast, batch, way)}, device)
     except Exception as error:
         # What cannot be compiled trains as it is.
         logger.info("not compiled: %s: %s", type(error).__name__, str(error).split("\n")[0])
