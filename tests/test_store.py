@@ -371,6 +371,7 @@ from pathlib import Path
 sys.path.insert(0, {tests!r})
 from test_store import ids, make_plan
 from flops_fit.errors import PlanMismatch
+from flops_fit.planning.recipe import RecipeRule
 from flops_fit.store import create_store, open_store
 
 context = multiprocessing.get_context("fork")
