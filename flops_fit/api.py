@@ -19,7 +19,7 @@ from flops_fit.records import SweepPlan
 from flops_fit.result import Result, load_result
 from flops_fit.schema import build
 from flops_fit.store import Store, create_store
-from flops_fit.tasks import Task, make_task, probe_sizes
+from flops_fit.tasks import Task, make_task, plain_kwargs, probe_sizes
 from flops_fit.tasks.loss_check import check_loss_is_mean
 from flops_fit.training import train_sweep
 from flops_fit.training.settings import TrainSettings
@@ -153,14 +153,13 @@ def plan_task(task: Task, settings: SweepSettings, *, seed: int = 0) -> SweepPla
         )
     measure = settings.flops_per_param_per_token == "measured" or task.train_data is not None
     probes, rejected = probe_sizes(task, candidate_sizes(settings), measure=measure)
-    data = task.train_data
     subject = Subject(
         model_cls_name=task.model_cls_name,
         size_param=task.size_param,
-        model_kwargs=dict(task.model_kwargs),
+        model_kwargs=plain_kwargs(task.model_kwargs),
         task_name=task.name,
         task_fingerprint=task.fingerprint,
-        tokens_per_sample=1 if data is None else data.tokens_per_sample,
+        tokens_per_sample=task.tokens_per_sample,
         unique_tokens=task.unique_tokens,
         data_unit=task.data_unit,
     )
@@ -261,7 +260,6 @@ def _user_task(
         train_data=train,
         eval_data=held_out,
         loss_fn=loss_fn,
-        data_unit="tokens" if train.tokens_per_sample > 1 else "samples",
     )
 
 

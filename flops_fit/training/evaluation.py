@@ -86,7 +86,7 @@ def _chunk_sums(task: Task, model: nn.Module, world: World, chunks: list[NDArray
             # A process that is through goes on with weight zero: the others cannot run a sharded model without it.
             j, ids = mine[turn] if turn < len(mine) else (0, chunks[0][:1])
             batch = task.eval_data.batch(ids)
-            count = count_targets(batch)
+            count = count_targets(task, batch)
             loss = compute_loss(task, model, moved(batch, world.device))
             if turn < len(mine) and count:
                 sums[j] += torch.tensor([float(loss) * count, count])

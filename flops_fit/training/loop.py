@@ -93,9 +93,7 @@ def train_model(
     _resume(run, run_dir, trunk_dir, last_common, world, choice)
     progress = progress or Progress()
     progress.steps, progress.steps_from_trunk = run.step, run.steps_from_trunk
-    batches = step_batches(
-        task.train_data, experiment, run.step, rank=world.rank, size=world.size, micro_batch=choice.micro_batch
-    )
+    batches = step_batches(task, experiment, run.step, rank=world.rank, size=world.size, micro_batch=choice.micro_batch)
     if world.device.type == "cuda":
         batches = prefetched(batches, pinned)
     leaves_trunk, diverged = leaves_trunk and run.step < last_common, None

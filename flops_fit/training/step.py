@@ -72,7 +72,8 @@ def accumulate_together(
     Returns:
         The factor that makes the summed gradients those of the step's mean loss, and whether all are to save.
     """
-    counted, problem = 0, None
+    counted: float = 0
+    problem = None
     try:
         step = next(batches)
         counted = sum(count for _, count in step)

@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
-from support import make_experiment
+from support import TinyLM, make_experiment
 
+from flops_fit.tasks import make_task
 from flops_fit.training.feeding import prefetched, step_batches
 from flops_fit.training.order import sample_ids
 
@@ -16,7 +17,8 @@ class Numbers:
 
 
 def steps_of(rank, size, micro_batch=None, first_step=0):
-    batches = step_batches(Numbers(), make_experiment(), first_step, rank=rank, size=size, micro_batch=micro_batch)
+    task = make_task(TinyLM, "width", train_data=Numbers())
+    batches = step_batches(task, make_experiment(), first_step, rank=rank, size=size, micro_batch=micro_batch)
     return [[(list(inputs), count) for (inputs, _), count in step] for step in batches]
 
 
