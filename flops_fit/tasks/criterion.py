@@ -107,6 +107,8 @@ def _criteria_in_code(function: Any, names: dict[str, Any]) -> Iterator[Criterio
     for node in ast.walk(tree_of(function) or ast.Module(body=[], type_ignores=[])):
         if isinstance(node, ast.Call) and _is_cross_entropy(_resolved(node.func, scope)):
             keywords = {k.arg: k.value for k in node.keywords if k.arg in ("ignore_index", "weight")}
+            if len(node.args) > 2:
+                keywords["weight"] = node.args[2]
             yield _from_arguments({name: _resolved(value, scope) for name, value in keywords.items()})
 
 

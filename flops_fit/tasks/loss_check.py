@@ -7,6 +7,7 @@ over something else, would change with the size of a micro-batch: plausible numb
 import logging
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -27,11 +28,13 @@ from flops_fit.tasks.task import Task
 
 MAX_PARAMS = 100_000_000
 """Larger models are not built for this."""
-CANDIDATES = 32
-PART = 4
-"""Samples with the fewest targets in one part of the batch that is compared, and with the most in the other."""
+MAX_SAMPLES = 32
+MIN_SAMPLES = 4
+MAX_FLOPS = 1e12
+"""Of the check, some seconds on a CPU; large models are asked about fewer samples."""
 TOLERANCE = 1e-4
-NOISE = 0.2
+NOISE = 0.5
+PAIRS = 4
 
 logger = logging.getLogger(__name__)
 
@@ -53,19 +56,25 @@ def check_loss_is_mean(task: Task, size: int, num_params: int) -> None:
         return
     classes = None
     try:
-        batch = _two_parts(task, data)
+        # Some seven passes over the batch, 2 FLOPs per parameter and token.
+        affordable = MAX_FLOPS / (14 * num_params * task.tokens_per_sample)
+        batch = _two_parts(task, data, int(min(max(affordable, MIN_SAMPLES), MAX_SAMPLES)))
         if batch is None:
             return
-        size_of_part = _num_rows(batch) // 2
         classes = _Classes(batch)
         with torch.random.fork_rng(devices=[]), torch.no_grad(), classes:
             model = create_model(task, size).eval()
             losses = _Losses(task, model, batch)
-            first, second = list(range(size_of_part)), list(range(size_of_part, 2 * size_of_part))
-            losses.of(first + second)
+            rows = list(range(_num_rows(batch)))
+            losses.of(rows)
             _check_range(task, classes.number)
             _spread_outputs(model, losses)
-            _compare(task, losses, first, second)
+            half = len(rows) // 2
+            # Halves of many samples can be even by chance; single samples are not all.
+            pairs = [([i], [len(rows) - 1 - i]) for i in range(min(half, PAIRS))]
+            for first, second in [(rows[:half], rows[half:]), *pairs]:
+                if not _agree(task, losses, first, second):
+                    return
     except ContractError:
         raise
     except IndexError as error:
@@ -84,6 +93,8 @@ class _Losses:
 
     def __init__(self, task: Task, model: nn.Module, batch: Any) -> None:
         self.task, self.model, self.batch = task, model, batch
+        dtypes = [p.dtype for p in model.parameters() if p.is_floating_point()]
+        self.tolerance = max([TOLERANCE, *(4 * torch.finfo(dtype).eps for dtype in dtypes)])
 
     def of(self, rows: Sequence[int]) -> float:
         return float(compute_loss(self.task, self.model, _rows(self.batch, rows)))
@@ -105,26 +116,28 @@ def _spread_outputs(model: nn.Module, losses: _Losses) -> None:
             parameter.copy_(state[name])
 
 
-def _compare(task: Task, losses: _Losses, first: list[int], second: list[int]) -> None:
+def _agree(task: Task, losses: _Losses, first: list[int], second: list[int]) -> bool:
+    """Whether the loss of two parts is their mean; False where it is no mean of anything, with a warning."""
+    close = partial(math.isclose, rel_tol=losses.tolerance, abs_tol=1e-7)
     a, b, both = losses.of(first), losses.of(second), losses.of(first + second)
     weight_a, weight_b = losses.weight(first), losses.weight(second)
-    if weight_a + weight_b == 0 or _close(both, (weight_a * a + weight_b * b) / (weight_a + weight_b)):
-        return
-    parts = f"the loss of {len(first + second)} samples is {both:.6g} and of its halves {a:.6g} and {b:.6g}"
-    if _close(both, a + b) and abs(both) > (1 + TOLERANCE) * max(abs(a), abs(b)):
+    if weight_a + weight_b == 0 or close(both, (weight_a * a + weight_b * b) / (weight_a + weight_b)):
+        return True
+    parts = f"the loss of {len(first + second)} samples is {both:.6g} and of its two parts {a:.6g} and {b:.6g}"
+    if close(both, a + b) and abs(both) > (1 + TOLERANCE) * max(abs(a), abs(b)):
         raise ContractError(
-            f"loss_fn: {parts}: it is the sum of theirs, expected the mean over the targets of a batch. "
+            f"loss_fn: {parts}. It is the sum of theirs, expected the mean over the targets of a batch. "
             "Use reduction='mean', or divide by the number of targets."
         )
     ratio = (a - both) / (both - b) if both != b else math.inf
     is_mean = math.isfinite(both) and not (math.isfinite(a) and math.isfinite(b))
     if math.isfinite(ratio) and ratio > 0:
-        # The mean over something else weighs the halves by this ratio, however often they occur.
-        is_mean = is_mean or _close(losses.of(first + first + second), (2 * a + ratio * b) / (2 + ratio))
+        # A mean over something else weighs the parts by this ratio, however often they occur.
+        is_mean = is_mean or close(losses.of(first + first + second), (2 * a + ratio * b) / (2 + ratio))
     if is_mean:
         raise ContractError(
-            f"loss_fn: {parts}: it is a mean that weighs the halves 1 : {ratio:.4g}, and by their targets they weigh "
-            f"1 : {weight_b / weight_a if weight_a else math.inf:.4g}, so that it would change with the size of a "
+            f"loss_fn: {parts}. It is a mean that weighs them 1 : {ratio:.4g}, and by their targets they weigh "
+            f"1 : {weight_b / weight_a if weight_a else math.inf:.4g}, so it would change with the size of a "
             f"micro-batch. Mark targets that do not count with {task.criterion.ignore_index}, and give ignored or "
             "weighted classes where they can be read: nn.CrossEntropyLoss(ignore_index=..., weight=...)."
         )
@@ -133,26 +146,23 @@ def _compare(task: Task, losses: _Losses, first: list[int], second: list[int]) -
         "depends on the micro-batch and on the number of processes; set train.micro_batch_samples.",
         parts,
     )
+    return False
 
 
-def _close(x: float, y: float) -> bool:
-    return math.isclose(x, y, rel_tol=TOLERANCE, abs_tol=1e-7)
-
-
-def _two_parts(task: Task, data: SampleSource) -> Any:
-    """A batch of which one half has the fewest targets; None where samples cannot be asked for or told apart."""
+def _two_parts(task: Task, data: SampleSource, size: int) -> Any:
+    """A batch of which the first half has the fewest targets; None where samples cannot be asked for or told apart."""
     if data.num_samples is None:
         if not isinstance(data, StreamSource):
             return None
-        ids = np.arange(len(data.first(CANDIDATES)))
+        ids = np.arange(len(data.first(MAX_SAMPLES)))
     else:
-        ids = np.unique(np.linspace(0, data.num_samples - 1, CANDIDATES).astype(np.int64))
+        ids = np.unique(np.linspace(0, data.num_samples - 1, MAX_SAMPLES).astype(np.int64))
     batch = data.batch(ids)
     if len(ids) < 2 or _num_rows(batch) != len(ids):
         return None
     counts = np.array([count_targets(task, _rows(batch, [i])) for i in range(len(ids))])
     order = [int(i) for i in np.argsort(counts, kind="stable") if counts[i] > 0]
-    half = min(PART, len(order) // 2)
+    half = min(size, len(order)) // 2
     return None if half == 0 else _rows(batch, order[:half] + order[-half:])
 
 
