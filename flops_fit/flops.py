@@ -5,8 +5,9 @@ data. Matrix products and convolutions count; element-wise operations, scans and
 a model made of those needs its own ``flops_per_token()``. Activation checkpointing counts what it computes again.
 """
 
+import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -81,10 +82,21 @@ def measure_flops_per_token(
 def _count_fake(make_model: Callable[[], nn.Module], batch: Any, loss: Loss) -> tuple[int, float, int]:
     # On CPU tensors attention and LSTM count zero (pytorch 2.13), on meta they are right; plain meta fails where
     # mask code reads values, fake tensors do not. Models may hold constants that are not fake (an empty KV cache).
-    with FakeTensorMode(allow_non_fake_inputs=True), torch.device("meta"):
+    with _quiet(), FakeTensorMode(allow_non_fake_inputs=True), torch.device("meta"):
         model = make_model()
         fake = tree_map(lambda x: torch.empty(x.shape, dtype=x.dtype) if isinstance(x, torch.Tensor) else x, batch)
         return _count(model, fake, loss)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps torch from printing a traceback for what fake tensors cannot do: real ones are tried then."""
+    log = logging.getLogger("torch._subclasses.fake_tensor")
+    before, log.disabled = log.disabled, True
+    try:
+        yield
+    finally:
+        log.disabled = before
 
 
 def _count_real(make_model: Callable[[], nn.Module], batch: Any, loss: Loss) -> tuple[int, float, int]:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 FUNCTIONS = (F.cross_entropy, F.nll_loss)
 CLASSES = (nn.CrossEntropyLoss, nn.NLLLoss)
+UNSHIFTED = ("MaskedLM", "TokenClassification", "ConditionalGeneration", "Seq2SeqLM")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -54,7 +55,7 @@ def count_targets(task: "Task", batch: Any) -> float:
         return len(targets)
     if not is_integer(targets):
         return int(targets.shape[0])
-    if isinstance(batch, Mapping) and _is_shifted(batch, targets):
+    if isinstance(batch, Mapping) and _is_shifted(task, batch, targets):
         targets = targets[:, 1:]
     counted = targets != criterion.ignore_index
     if criterion.weight is None:
@@ -62,11 +63,22 @@ def count_targets(task: "Task", batch: Any) -> float:
     return float(criterion.weight[targets[counted].cpu()].double().sum())
 
 
-def _is_shifted(batch: Mapping[str, Any], targets: torch.Tensor) -> bool:
+def _is_shifted(task: "Task", batch: Mapping[str, Any], targets: torch.Tensor) -> bool:
     """Whether the model shifts the labels itself, so that the first is no target: causal Hugging Face models do."""
     inputs = batch.get("input_ids")
     is_sequence = isinstance(inputs, torch.Tensor) and inputs.shape == targets.shape and targets.ndim == 2
-    return is_sequence and "decoder_input_ids" not in batch
+    return is_sequence and "decoder_input_ids" not in batch and not _names_unshifted(task.model_cls)
+
+
+@functools.cache
+def _names_unshifted(model_cls: Any) -> bool:
+    """Whether a class or a factory is, or mentions, a Hugging Face model whose labels stand where they are."""
+    model_cls = getattr(model_cls, "func", model_cls)
+    names = {base.__name__ for base in getattr(model_cls, "__mro__", ())}
+    if inspect.isfunction(model_cls):
+        used, attributes, imports = names_read(model_cls.__code__)
+        names |= used | attributes | set(model_cls.__code__.co_freevars) | {n for i in imports for n in i[2]}
+    return any(kind in name for name in names for kind in UNSHIFTED)
 
 
 def _criteria_in(loss: Any) -> Iterator[Criterion]:

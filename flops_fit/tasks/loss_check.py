@@ -7,7 +7,6 @@ over something else, would change with the size of a micro-batch: plausible numb
 import logging
 import math
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -35,6 +34,7 @@ MAX_FLOPS = 1e12
 TOLERANCE = 1e-4
 NOISE = 0.5
 PAIRS = 4
+SAME = 1e-3
 
 logger = logging.getLogger(__name__)
 
@@ -72,9 +72,7 @@ def check_loss_is_mean(task: Task, size: int, num_params: int) -> None:
             half = len(rows) // 2
             # Halves of many samples can be even by chance; single samples are not all.
             pairs = [([i], [len(rows) - 1 - i]) for i in range(min(half, PAIRS))]
-            for first, second in [(rows[:half], rows[half:]), *pairs]:
-                if not _agree(task, losses, first, second):
-                    return
+            _compare(task, losses, [(rows[:half], rows[half:]), *pairs])
     except ContractError:
         raise
     except IndexError as error:
@@ -93,8 +91,11 @@ class _Losses:
 
     def __init__(self, task: Task, model: nn.Module, batch: Any) -> None:
         self.task, self.model, self.batch = task, model, batch
-        dtypes = [p.dtype for p in model.parameters() if p.is_floating_point()]
-        self.tolerance = max([TOLERANCE, *(4 * torch.finfo(dtype).eps for dtype in dtypes)])
+        types = [p.dtype for p in model.parameters() if p.is_floating_point()]
+        self.rounding = max((8 * torch.finfo(t).eps for t in types), default=0.0)
+
+    def are_close(self, x: float, y: float) -> bool:
+        return math.isclose(x, y, rel_tol=max(TOLERANCE, self.rounding), abs_tol=1e-7)
 
     def of(self, rows: Sequence[int]) -> float:
         return float(compute_loss(self.task, self.model, _rows(self.batch, rows)))
@@ -116,37 +117,50 @@ def _spread_outputs(model: nn.Module, losses: _Losses) -> None:
             parameter.copy_(state[name])
 
 
-def _agree(task: Task, losses: _Losses, first: list[int], second: list[int]) -> bool:
-    """Whether the loss of two parts is their mean; False where it is no mean of anything, with a warning."""
-    close = partial(math.isclose, rel_tol=losses.tolerance, abs_tol=1e-7)
-    a, b, both = losses.of(first), losses.of(second), losses.of(first + second)
-    weight_a, weight_b = losses.weight(first), losses.weight(second)
-    if weight_a + weight_b == 0 or close(both, (weight_a * a + weight_b * b) / (weight_a + weight_b)):
-        return True
-    parts = f"the loss of {len(first + second)} samples is {both:.6g} and of its two parts {a:.6g} and {b:.6g}"
-    if close(both, a + b) and abs(both) > (1 + TOLERANCE) * max(abs(a), abs(b)):
+def _compare(task: Task, losses: _Losses, splits: Sequence[tuple[list[int], list[int]]]) -> None:
+    found = [disagreement for split in splits if (disagreement := _disagreement(losses, *split)) is not None]
+    if not found:
+        return
+    weighed, parts = found[0]
+    if all(how is not None for how, _ in found):
         raise ContractError(
-            f"loss_fn: {parts}. It is the sum of theirs, expected the mean over the targets of a batch. "
-            "Use reduction='mean', or divide by the number of targets."
-        )
-    ratio = (a - both) / (both - b) if both != b else math.inf
-    is_mean = math.isfinite(both) and not (math.isfinite(a) and math.isfinite(b))
-    if math.isfinite(ratio) and ratio > 0:
-        # A mean over something else weighs the parts by this ratio, however often they occur.
-        is_mean = is_mean or close(losses.of(first + first + second), (2 * a + ratio * b) / (2 + ratio))
-    if is_mean:
-        raise ContractError(
-            f"loss_fn: {parts}. It is a mean that weighs them 1 : {ratio:.4g}, and by their targets they weigh "
-            f"1 : {weight_b / weight_a if weight_a else math.inf:.4g}, so it would change with the size of a "
-            f"micro-batch. Mark targets that do not count with {task.criterion.ignore_index}, and give ignored or "
-            "weighted classes where they can be read: nn.CrossEntropyLoss(ignore_index=..., weight=...)."
+            f"loss_fn: {parts}. It is a mean, but not over the targets that count here: {weighed}. It would change "
+            f"with the size of a micro-batch. Mark targets that do not count with {task.criterion.ignore_index}, and give "
+            "ignored or weighted classes where they can be read: nn.CrossEntropyLoss(ignore_index=..., weight=...). "
+            "Of a Hugging Face model that does not shift its labels, mark the first label too."
         )
     logger.warning(
         "%s, not their mean: samples of a batch share in the loss (contrastive, or a balance over the batch). It "
         "depends on the micro-batch and on the number of processes; set train.micro_batch_samples.",
         parts,
     )
-    return False
+
+
+def _disagreement(losses: _Losses, first: list[int], second: list[int]) -> tuple[str | None, str] | None:
+    """Says how two parts are weighed, None where their loss is no mean at all, and their losses; None if all is well.
+
+    Raises:
+        ContractError: If the loss is a sum.
+    """
+    a, b, both = losses.of(first), losses.of(second), losses.of(first + second)
+    weight_a, weight_b = losses.weight(first), losses.weight(second)
+    if losses.are_close(both, (weight_a * a + weight_b * b) / (weight_a + weight_b)):
+        return None
+    parts = f"the loss of {len(first + second)} samples is {both:.6g} and of its two parts {a:.6g} and {b:.6g}"
+    if losses.are_close(both, a + b) and abs(both) > (1 + TOLERANCE) * max(abs(a), abs(b)):
+        raise ContractError(
+            f"loss_fn: {parts}. It is the sum of theirs, expected the mean over the targets of a batch. "
+            "Use reduction='mean', or divide by the number of targets."
+        )
+    if math.isfinite(both) and not (math.isfinite(a) and math.isfinite(b)):
+        return "one part holds none that the loss counts", parts
+    ratio = (a - both) / (both - b) if both != b else -1.0
+    # A mean weighs its parts by this ratio however often they occur; what couples samples does not, to such digits.
+    expected = (2 * a + ratio * b) / (2 + ratio) if ratio > 0 else math.nan
+    off = abs(losses.of(first + first + second) - expected)
+    if not off <= SAME * abs(a - b) + losses.rounding * abs(both):
+        return None, parts
+    return f"it weighs the parts 1 : {ratio:.4g}, their targets 1 : {weight_b / weight_a:.4g}", parts
 
 
 def _two_parts(task: Task, data: SampleSource, size: int) -> Any:

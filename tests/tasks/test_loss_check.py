@@ -111,13 +111,19 @@ def test_a_mean_over_something_else_is_refused_also_where_all_losses_are_equal_a
             nn.init.zeros_(self.layers[1].weight)
             nn.init.zeros_(self.layers[1].bias)
 
-    with pytest.raises(ContractError, match=r"a mean that weighs them 1 : .*ignore_index=\.\.\., weight="):
+    with pytest.raises(ContractError, match=r"it weighs the parts 1 : .*ignore_index=\.\.\., weight="):
         check(mean_but_of_class_0, model_cls=Zeros if zeros else Linear)
 
 
-def test_a_loss_that_couples_samples_passes_with_a_warning(caplog):
+def with_balance(outputs, targets):
+    """As mixtures of experts have it: a mean, and a term of the batch that is not one."""
+    return F.cross_entropy(outputs, targets) + (outputs.softmax(1).mean((0, 2)) ** 2).sum()
+
+
+@pytest.mark.parametrize("loss_fn", [contrastive, with_balance])
+def test_a_loss_that_couples_samples_passes_with_a_warning(loss_fn, caplog):
     with caplog.at_level(logging.WARNING):
-        check(contrastive)
+        check(loss_fn)
     assert "depends on the micro-batch" in caplog.text
 
 
@@ -160,3 +166,24 @@ def test_a_model_that_raises_is_left_to_its_run():
             raise RuntimeError("only on GPUs")
 
     check(nn.CrossEntropyLoss(), model_cls=Raises)
+
+
+def language_models():
+    import transformers as hf
+
+    small = {"vocab_size": 30, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    return {
+        "causal": lambda n: hf.LlamaForCausalLM(hf.LlamaConfig(hidden_size=n, **small)),
+        "masked": lambda n: hf.BertForMaskedLM(hf.BertConfig(hidden_size=n, **small)),
+    }
+
+
+@pytest.mark.parametrize("kind", ["causal", "masked"])
+def test_labels_that_a_hugging_face_model_shifts_or_not_are_weighed_as_it_does(kind, caplog):
+    generator = torch.Generator().manual_seed(0)
+    tokens = torch.randint(30, (24, 20), generator=generator)
+    labels = torch.where(torch.rand(24, 20, generator=generator) < torch.linspace(0.3, 0.9, 24)[:, None], tokens, -100)
+    rows = [{"input_ids": x, "labels": y} for x, y in zip(tokens, labels, strict=True)]
+    task = make_task(language_models()[kind], "n", train_data=as_source(rows))
+    check_loss_is_mean(task, 16, 5000)
+    assert not caplog.records
