@@ -124,10 +124,11 @@ def _compare(task: Task, losses: _Losses, splits: Sequence[tuple[list[int], list
     weighed, parts = found[0]
     if all(how is not None for how, _ in found):
         raise ContractError(
-            f"loss_fn: {parts}. It is a mean, but not over the targets that count here: {weighed}. It would change "
-            f"with the size of a micro-batch. Mark targets that do not count with {task.criterion.ignore_index}, and give "
-            "ignored or weighted classes where they can be read: nn.CrossEntropyLoss(ignore_index=..., weight=...). "
-            "Of a Hugging Face model that does not shift its labels, mark the first label too."
+            f"loss_fn: {parts}. It is a mean, but not over the targets that count here: {weighed}. It would "
+            f"change with the size of a micro-batch. Mark targets that do not count with "
+            f"{task.criterion.ignore_index}, and give ignored or weighted classes where they can be read: "
+            "nn.CrossEntropyLoss(ignore_index=..., weight=...). Of a Hugging Face model that does not shift its "
+            "labels, mark the first label too."
         )
     logger.warning(
         "%s, not their mean: samples of a batch share in the loss (contrastive, or a balance over the batch). It "
