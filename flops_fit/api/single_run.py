@@ -14,7 +14,7 @@ from flops_fit.planning.recipe import RecipeRule, recipe_for
 from flops_fit.records import Recipe, RunResult, SweepPlan
 from flops_fit.schema import build
 from flops_fit.store import add_runs
-from flops_fit.tasks import Task, probe_sizes
+from flops_fit.tasks import Task, plain_kwargs, probe_sizes
 from flops_fit.tasks.loss_check import check_loss_is_mean
 from flops_fit.training.settings import TrainSettings
 from flops_fit.training.sweep import train_sweep, warn_of_missing_weights
@@ -128,14 +128,13 @@ def plan_single_run(
 
 def subject_of(task: Task) -> Subject:
     """Returns what planning has to know of a task, as plain values."""
-    data = task.train_data
     return Subject(
         model_cls_name=task.model_cls_name,
         size_param=task.size_param,
-        model_kwargs=dict(task.model_kwargs),
+        model_kwargs=plain_kwargs(task.model_kwargs),
         task_name=task.name,
         task_fingerprint=task.fingerprint,
-        tokens_per_sample=1 if data is None else data.tokens_per_sample,
+        tokens_per_sample=task.tokens_per_sample,
         unique_tokens=task.unique_tokens,
         data_unit=task.data_unit,
     )

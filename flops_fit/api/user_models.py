@@ -63,7 +63,8 @@ def find_optimal(
         train_config: Engine settings (precision, micro-batch, ...). With ``workers`` above 1, model, data and loss
             must come from a module that another process can import, and the script that calls this is not run again.
         seed: Of weights, data order and simulated noise.
-        fingerprint: Your own name for this model, data and loss, where theirs cannot be read off them.
+        fingerprint: Your own name for this model, data and loss, such as "my-data-v3", in place of their code and
+            content; change it whenever one of them changes.
         progress: Whether to show runs and time left on stderr.
 
     Returns:
@@ -172,7 +173,7 @@ def _user_task(
 ) -> Task:
     bare = make_task(model_cls, size_param, model_kwargs)
     if dataset is None:
-        return make_task(model_cls, size_param, bare.model_kwargs, loss_fn=loss_fn)
+        return make_task(model_cls, size_param, bare.model_kwargs, loss_fn=loss_fn, fingerprint=fingerprint)
     train = as_source(dataset)
     held_out = None if eval_dataset is None else as_source(eval_dataset)
     if held_out is None:
@@ -184,5 +185,5 @@ def _user_task(
         train_data=train,
         eval_data=held_out,
         loss_fn=loss_fn,
-        data_unit="tokens" if train.tokens_per_sample > 1 else "samples",
+        fingerprint=fingerprint,
     )

@@ -1,154 +1,22 @@
-"""How does any data set become numbered samples?"""
+"""Data sets of users as numbered samples: what is accepted, and what is refused with a way out."""
 
-import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from functools import cached_property, partial
-from operator import getitem
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch.utils.data import DataLoader, TensorDataset, default_collate
+from torch.utils.data import DataLoader, RandomSampler, SequentialSampler, default_collate
 
-from flops_fit.data.randomness import drawn, is_seeding
+from flops_fit.data.samples import MapSource, SourceView, StreamSource
 from flops_fit.data.sources import SampleSource
-from flops_fit.errors import ContractError, DataExhausted
+from flops_fit.errors import ContractError
 
-FINGERPRINT_SAMPLES = 16
 HELD_OUT_FRACTION = 0.06
 MAX_HELD_OUT = 4096
 
-
-@dataclass(frozen=True, eq=False)
-class MapSource:
-    """A map-style data set: ``dataset[i]`` is one sample."""
-
-    dataset: Any
-    collate_fn: Callable[[list[Any]], Any] = default_collate
-
-    @cached_property
-    def tokens_per_sample(self) -> int:
-        """Targets of the first sample, where they are a sequence; else 1."""
-        return _targets_of(self.dataset[0])
-
-    @property
-    def num_samples(self) -> int:
-        """Length of the data set."""
-        return len(self.dataset)
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """Of the length and of samples spread over the data set."""
-        picked = np.linspace(0, self.num_samples - 1, min(FINGERPRINT_SAMPLES, self.num_samples)).astype(int)
-        digest = hashlib.sha256(str(self.num_samples).encode())
-        for i in picked:
-            _digest(self.dataset[int(i)], digest)
-        return digest.hexdigest()[:16]
-
-    def batch(self, ids: NDArray[np.int64]) -> Any:
-        """Collates the samples ``ids``."""
-        if isinstance(self.dataset, TensorDataset) and self.collate_fn is default_collate:
-            # One index per tensor instead of one per sample: what the default collation comes to, much faster.
-            index = torch.from_numpy(ids)
-            return tuple(tensor[index] for tensor in self.dataset.tensors)
-        if hasattr(self.dataset, "__getitems__") and not is_seeding():
-            return self.collate_fn(self.dataset.__getitems__(ids.tolist()))
-        return self.collate_fn([drawn(partial(getitem, self.dataset, int(i))) for i in ids])
-
-
-@dataclass(eq=False)
-class StreamSource:
-    """An iterable data set, read once and in order; sample i is its i-th item.
-
-    Going back (a new run starts at sample 0) begins the iteration anew, so it must repeat itself.
-    """
-
-    dataset: Iterable[Any]
-    collate_fn: Callable[[list[Any]], Any] = default_collate
-    _iterator: Iterator[Any] | None = field(default=None, repr=False)
-    _position: int = 0
-
-    @property
-    def num_samples(self) -> None:
-        """Unknown."""
-        return None
-
-    @cached_property
-    def tokens_per_sample(self) -> int:
-        """Targets of the first sample, where they are a sequence; else 1."""
-        return _targets_of(self.first(1)[0])
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """Of the first samples."""
-        digest = hashlib.sha256()
-        for sample in self.first(FINGERPRINT_SAMPLES):
-            _digest(sample, digest)
-        return digest.hexdigest()[:16]
-
-    def batch(self, ids: NDArray[np.int64]) -> Any:
-        """Collates the samples ``ids``, which must not go back within one run.
-
-        Raises:
-            DataExhausted: If the stream ends before them.
-        """
-        wanted = [int(i) for i in ids]
-        if self._iterator is None or wanted[0] < self._position:
-            self._iterator, self._position = iter(self.dataset), 0
-        return self.collate_fn([self._advance_to(i) for i in wanted])
-
-    def _advance_to(self, i: int) -> Any:
-        assert self._iterator is not None
-        end = object()
-        while (sample := drawn(partial(next, self._iterator, end), self._position)) is not end:
-            self._position += 1
-            if self._position > i:
-                return sample
-        raise DataExhausted(
-            f"the data stream ended after {self._position} samples and sample {i} was planned. "
-            "Give more data, or lower the largest compute budget."
-        )
-
-    def first(self, count: int) -> list[Any]:
-        """Returns the first samples, not collated, fewer where there are fewer.
-
-        Raises:
-            ContractError: If there is none.
-        """
-        samples = [s for s, _ in zip(iter(self.dataset), range(count), strict=False)]
-        if not samples:
-            raise ContractError("dataset: got an empty stream, expected at least one sample.")
-        return samples
-
-
-@dataclass(frozen=True, eq=False)
-class SourceView:
-    """Some samples of another source, renumbered from 0."""
-
-    source: SampleSource
-    ids: NDArray[np.int64]
-    """Shape (n,)."""
-
-    @property
-    def tokens_per_sample(self) -> int:
-        """As in the whole."""
-        return self.source.tokens_per_sample
-
-    @property
-    def num_samples(self) -> int:
-        """How many are taken."""
-        return len(self.ids)
-
-    @property
-    def fingerprint(self) -> str:
-        """Of the whole and of the choice."""
-        return f"{self.source.fingerprint}-{hashlib.sha256(self.ids.tobytes()).hexdigest()[:8]}"
-
-    def batch(self, ids: NDArray[np.int64]) -> Any:
-        """Collates the samples ``ids`` of this view."""
-        return self.source.batch(self.ids[ids])
+logger = logging.getLogger(__name__)
 
 
 def as_source(dataset: Any) -> SampleSource:
@@ -157,18 +25,15 @@ def as_source(dataset: Any) -> SampleSource:
     Of a DataLoader the data set and ``collate_fn`` are used; order and batch size are the plan's.
 
     Raises:
-        ContractError: If it is none of these, is empty, or yields lists where tensors are expected.
+        ContractError: If it is none of these, is empty, or is collated to anything but tensors.
     """
     if isinstance(dataset, SampleSource):
         return dataset
     collate: Callable[[list[Any]], Any] = default_collate
     if isinstance(dataset, DataLoader):
+        _check_loader(dataset)
         dataset, collate = dataset.dataset, dataset.collate_fn
-    if isinstance(dataset, type) or not (hasattr(dataset, "__getitem__") or hasattr(dataset, "__iter__")):
-        raise ContractError(
-            f"dataset: got {dataset!r}, expected a map-style data set (__getitem__ and __len__), an iterable, "
-            "or a DataLoader."
-        )
+    _check_kind(dataset)
     if not (hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__")):
         if iter(dataset) is dataset:
             raise ContractError(
@@ -181,12 +46,15 @@ def as_source(dataset: Any) -> SampleSource:
     else:
         source = MapSource(dataset, collate)
     first = source.first(1)[0] if isinstance(source, StreamSource) else dataset[0]
-    if isinstance(first, Mapping) and any(isinstance(v, list) for v in first.values()):
-        names = [k for k, v in first.items() if isinstance(v, list)]
+    try:
+        batch = collate([first])
+    except Exception as error:
+        _check_columns(first, first)
         raise ContractError(
-            f"dataset: the columns {names} hold Python lists, expected tensors. "
-            "For a Hugging Face data set use dataset.with_format('torch')."
-        )
+            f"dataset: its first sample cannot be collated: {type(error).__name__}: {error}. Expected "
+            "(inputs, targets) or a mapping, of tensors, arrays or numbers; or give a DataLoader with a collate_fn."
+        ) from error
+    _check_columns(first, batch)
     return source
 
 
@@ -208,32 +76,81 @@ def split_held_out(source: SampleSource, fraction: float = HELD_OUT_FRACTION) ->
     return SourceView(source, np.sort(order[held_out:])), SourceView(source, np.sort(order[:held_out]))
 
 
-def _targets_of(sample: Any) -> int:
-    if isinstance(sample, Mapping):
-        target = sample.get("labels", sample.get("input_ids"))
-    elif isinstance(sample, (tuple, list)) and len(sample) == 2:
-        target = sample[1]
-    else:
-        target = None
-    if isinstance(target, (torch.Tensor, np.ndarray)) and target.ndim == 1:
-        return len(target) if not torch.as_tensor(target).is_floating_point() else 1
-    return 1
-
-
-def _digest(sample: Any, digest: Any) -> None:
-    if isinstance(sample, Mapping):
-        for key in sorted(sample):
-            digest.update(str(key).encode())
-            _digest(sample[key], digest)
-    elif isinstance(sample, (tuple, list)):
-        for part in sample:
-            _digest(part, digest)
-    elif isinstance(sample, torch.Tensor):
-        digest.update(
-            str(sample.dtype).encode()
-            + sample.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+def _check_kind(dataset: Any) -> None:
+    if isinstance(dataset, (str, bytes, PurePath)):
+        raise ContractError(
+            f"dataset: got the path {str(dataset)!r}, expected a data set. Load it: for text, "
+            "datasets.load_dataset('text', data_files=path, split='train'), then tokenize it with .map(...)."
         )
-    elif isinstance(sample, np.ndarray):
-        digest.update(sample.tobytes())
-    else:
-        digest.update(repr(sample).encode())
+    if isinstance(dataset, Mapping):
+        parts = [str(name) for name in dataset]
+        train = "train" if "train" in parts else parts[0] if parts else "train"
+        held_out = next((p for p in ("validation", "test", "eval") if p in parts), None)
+        second = f", eval_dataset=data[{held_out!r}]" if held_out else ""
+        raise ContractError(
+            f"dataset: got a {type(dataset).__name__} with the parts {parts}, expected one data set: "
+            f"dataset=data[{train!r}]{second}."
+        )
+    if isinstance(dataset, type) or not (hasattr(dataset, "__getitem__") or hasattr(dataset, "__iter__")):
+        raise ContractError(
+            f"dataset: got {dataset!r}, expected a map-style data set (__getitem__ and __len__), an iterable, "
+            "or a DataLoader."
+        )
+
+
+def _check_columns(first: Any, batch: Any) -> None:
+    """Refuses strings and lists where a model expects tensors, by name and with the call that makes them tensors."""
+    if isinstance(first, str):
+        raise ContractError(
+            f"dataset: its samples are strings such as {first[:40]!r}, expected token ids. Tokenize them and cut the "
+            "tokens into samples of one length, (inputs, targets) each."
+        )
+    if not isinstance(batch, Mapping):
+        return
+    texts = [k for k, v in batch.items() if _holds_text(v)]
+    if texts and len(texts) == len(batch):
+        raise ContractError(
+            f"dataset: the column {texts[0]!r} holds strings, expected token ids. Tokenize it: dataset.map(lambda "
+            f"rows: tokenizer(rows[{texts[0]!r}], truncation=True, padding='max_length', max_length=T), batched=True, "
+            f"remove_columns={texts!r}).with_format('torch'), with labels beside (-100 where there is padding)."
+        )
+    if texts:
+        raise ContractError(
+            f"dataset: the columns {texts} hold strings, expected tensors. Drop them with "
+            f"dataset.remove_columns({texts!r}), or tokenize them with dataset.map(...)."
+        )
+    lists = [k for k, v in batch.items() if isinstance(v, list)]
+    if lists:
+        raise ContractError(
+            f"dataset: the columns {lists} hold Python lists, expected tensors. "
+            "For a Hugging Face data set use dataset.with_format('torch')."
+        )
+
+
+def _holds_text(value: Any) -> bool:
+    return isinstance(value, str) or (isinstance(value, list) and bool(value) and isinstance(value[0], str))
+
+
+def _check_loader(loader: "DataLoader[Any]") -> None:
+    """Refuses a loader without batches, and says which of its settings the sweep replaces."""
+    if loader.batch_size is None and loader.batch_sampler is None:
+        raise ContractError(
+            "dataset: got DataLoader(batch_size=None), whose data set makes the batches itself; expected samples, "
+            "which the sweep collects into batches of its own. Give a data set of single samples."
+        )
+    replaced = []
+    if loader.num_workers:
+        replaced.append(f"num_workers={loader.num_workers} (samples are read in the training process)")
+    if not isinstance(loader.sampler, (RandomSampler, SequentialSampler)) and _has_own_sampler(loader):
+        replaced.append(f"sampler={type(loader.sampler).__name__} (each epoch is a permutation of all samples)")
+    elif type(loader.batch_sampler) is not torch.utils.data.BatchSampler and loader.batch_sampler is not None:
+        replaced.append(f"batch_sampler={type(loader.batch_sampler).__name__} (the recipe sets the batch size)")
+    if loader.drop_last:
+        replaced.append("drop_last (steps go on across epochs)")
+    log = logger.warning if replaced else logger.info
+    replaced.append("batch_size and shuffle (recipe and plan set them)")
+    log("DataLoader: its data set and collate_fn are used; replaced are %s", ", ".join(replaced))
+
+
+def _has_own_sampler(loader: "DataLoader[Any]") -> bool:
+    return not isinstance(loader.dataset, torch.utils.data.IterableDataset)

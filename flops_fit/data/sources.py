@@ -1,7 +1,4 @@
-"""Where do training and held-out samples come from?
-
-The engine asks for samples by number, so that order, world size and resume are its own affair.
-"""
+"""The contract of a data source: samples by number, so that order, world size and resume are the engine's affair."""
 
 from typing import Any, Protocol, runtime_checkable
 
@@ -11,11 +8,17 @@ from numpy.typing import NDArray
 
 @runtime_checkable
 class SampleSource(Protocol):
-    """Numbered samples of equal length."""
+    """Numbered samples that are collated to tensors of one shape.
+
+    D is samples times ``tokens_per_sample``, so what a run is recorded with is exact where every sample has as many
+    targets. Of samples that are padded to one shape and masked, D counts the targets that the loss counts, by their
+    mean over the data (known to about 1 %, see `targets`); FLOPs are those of the padded tensors, spread over the
+    targets that count, so that C stays exact. Samples of several shapes are refused.
+    """
 
     @property
     def tokens_per_sample(self) -> int:
-        """Tokens (or images, ...) that one sample counts for in D."""
+        """Tokens (or images, ...) that one sample counts for in D: stated by a source of your own, else measured."""
 
     @property
     def num_samples(self) -> int | None:

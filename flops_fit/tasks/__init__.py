@@ -1,8 +1,11 @@
 """The contract of model, data and loss, and the checks of it."""
 
-from flops_fit.tasks.loss import check_loss, compute_loss, count_targets, is_trainable
+from flops_fit.tasks.criterion import count_targets
+from flops_fit.tasks.kwargs import plain_kwargs
+from flops_fit.tasks.loss import check_loss, compute_loss, is_trainable
+from flops_fit.tasks.model import create_model
 from flops_fit.tasks.probe import probe_sizes
-from flops_fit.tasks.task import Task, create_model, make_task
+from flops_fit.tasks.task import Task, make_task
 
 __all__ = [
     "Task",
@@ -12,5 +15,6 @@ __all__ = [
     "create_model",
     "is_trainable",
     "make_task",
+    "plain_kwargs",
     "probe_sizes",
 ]

@@ -1,4 +1,4 @@
-"""The loss of a batch: how it is computed, what it is a mean over, and whether a loss_fn can be called."""
+"""The loss of a batch: how it is computed, and whether a loss_fn can be called."""
 
 import inspect
 from collections.abc import Mapping
@@ -12,8 +12,6 @@ from flops_fit.errors import ContractError
 
 if TYPE_CHECKING:
     from flops_fit.tasks.task import Task
-
-IGNORE_INDEX = -100
 
 
 def compute_loss(task: "Task", model: nn.Module, batch: Any) -> torch.Tensor:
@@ -54,23 +52,6 @@ def is_trainable(task: "Task") -> bool:
         return isinstance(task.train_data.batch(np.array([0])), Mapping)
     except ContractError:
         return False
-
-
-def count_targets(batch: Any) -> int:
-    """Counts what a batch's mean loss is a mean over: integer targets that are not -100, else samples."""
-    if isinstance(batch, Mapping):
-        targets = batch.get("labels")
-        if targets is None:
-            targets = next(iter(batch.values()))
-        elif targets.ndim > 1:
-            targets = targets[:, 1:]  # Causal Hugging Face models shift the labels themselves.
-    else:
-        targets = batch[1]
-    if not isinstance(targets, torch.Tensor):
-        return len(targets)
-    if targets.is_floating_point():
-        return int(targets.shape[0])
-    return int((targets != IGNORE_INDEX).sum())
 
 
 def check_loss(loss_fn: Any) -> None:

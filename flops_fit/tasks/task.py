@@ -7,20 +7,23 @@ The contract is duck-typed and checked once, before any compute is spent:
 output's own ``.loss`` where no loss_fn is given.
 """
 
-import hashlib
-import inspect
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import nn
 
+from flops_fit.data.samples import MapSource, StreamSource, unwrapped
 from flops_fit.data.sources import SampleSource
-from flops_fit.errors import ContractError, FlopsFitError
-from flops_fit.schema import canonical_json
+from flops_fit.data.targets import TargetCounts, check_targets, measure_targets
+from flops_fit.errors import ContractError
+from flops_fit.tasks.criterion import Criterion, criterion_of
+from flops_fit.tasks.fingerprint import computation_of, fingerprint_of
 from flops_fit.tasks.loss import check_loss
+from flops_fit.tasks.model import check_model_cls
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -34,7 +37,10 @@ class Task:
     eval_data: SampleSource | None = None
     loss_fn: Callable[[Any, Any], torch.Tensor] | None = None
     name: str = ""
-    data_unit: str = "tokens"
+    stated_unit: str | None = None
+    """What D counts, where `data_unit` would not say it."""
+    stated_fingerprint: str | None = None
+    """What the user says identifies this work; None: its code and data do."""
 
     @property
     def model_cls_name(self) -> str:
@@ -42,40 +48,81 @@ class Task:
         return _name_of(self.model_cls)
 
     @property
+    def data_unit(self) -> str:
+        """What D counts: as stated, else tokens, or samples where one sample is one target."""
+        is_sample = self.train_data is not None and self.tokens_per_sample == 1
+        return self.stated_unit or ("samples" if is_sample else "tokens")
+
+    @cached_property
+    def criterion(self) -> Criterion:
+        """Which targets the loss counts."""
+        return criterion_of(self.loss_fn)
+
+    @cached_property
+    def target_counts(self) -> TargetCounts | None:
+        """Targets of the training data, as the loss counts them; None without data, or of a source that states them.
+
+        Raises:
+            ContractError: If tokens or FLOPs of the data cannot be counted.
+        """
+        data = self.train_data
+        if data is None or not isinstance(unwrapped(data), (MapSource, StreamSource)):
+            return None
+        found = measure_targets(data, self.criterion.ignore_index)
+        check_targets(found, self.criterion.ignore_index)
+        return found
+
+    @property
+    def tokens_per_sample(self) -> int:
+        """Targets that count in a sample of the training data, on average: D is this times the samples trained on.
+
+        Where a causal Hugging Face model shifts the labels itself, the first one counts too, as is usual.
+        """
+        if self.target_counts is not None:
+            return self.target_counts.tokens_per_sample
+        return 1 if self.train_data is None else self.train_data.tokens_per_sample
+
+    @property
     def unique_tokens(self) -> int | None:
         """Distinct training tokens there are; None without data, or for a stream."""
         data = self.train_data
-        return None if data is None or data.num_samples is None else data.num_samples * data.tokens_per_sample
+        return None if data is None or data.num_samples is None else data.num_samples * self.tokens_per_sample
 
-    @property
+    @cached_property
+    def computation(self) -> str:
+        """Identifies model code, arguments and loss (`tasks.fingerprint`)."""
+        return computation_of(self)
+
+    @cached_property
     def fingerprint(self) -> str:
-        """Identifies model code, settings, data and loss: what makes runs comparable."""
-        parts = {
-            "model": _source_of(self.model_cls),
-            "size_param": self.size_param,
-            "model_kwargs": {k: repr(v) for k, v in self.model_kwargs.items()},
-            "loss": None if self.loss_fn is None else _source_of(self.loss_fn),
-            "train": None if self.train_data is None else self.train_data.fingerprint,
-            "eval": None if self.eval_data is None else self.eval_data.fingerprint,
-        }
-        return hashlib.sha256(canonical_json(parts).encode()).hexdigest()[:16]
+        """Identifies the work: runs of different fingerprints are never mixed (`tasks.fingerprint`)."""
+        return self.stated_fingerprint or fingerprint_of(self)
 
 
 def make_task(
     model_cls: Callable[..., nn.Module],
     size_param: str,
     model_kwargs: Mapping[str, Any] | None = None,
+    *,
+    fingerprint: str | None = None,
     **parts: Any,
 ) -> Task:
-    """Builds a task after checking model and loss; ``parts`` are the other fields of `Task`.
+    """Builds a task after checking model and loss; what its data hold is counted when it is planned.
+
+    Args:
+        model_cls: A class or a factory.
+        size_param: Name of the argument that sets the size.
+        model_kwargs: Its other arguments.
+        fingerprint: States what identifies this work, such as "my-data-v3", in place of its code and data. Change it
+            whenever model, loss or data change: results of equal fingerprints are fitted together.
+        **parts: The other fields of `Task`.
 
     Raises:
         ContractError: If the model class or the loss cannot be used.
     """
-    if not callable(model_cls):
-        raise ContractError(
-            f"model_cls: got {type(model_cls).__name__}, expected a class or a factory that returns an nn.Module."
-        )
+    check_model_cls(model_cls, size_param)
+    if fingerprint is not None and (not isinstance(fingerprint, str) or not fingerprint.strip()):
+        raise ContractError(f"fingerprint: got {fingerprint!r}, expected a text such as 'my-data-v3', or None.")
     kwargs = dict(model_kwargs or {})
     if size_param in kwargs:
         warnings.warn(
@@ -87,42 +134,15 @@ def make_task(
         del kwargs[size_param]
     if parts.get("loss_fn") is not None:
         check_loss(parts["loss_fn"])
-    task = Task(model_cls=model_cls, size_param=size_param, model_kwargs=kwargs, **parts)
-    return task if task.name else Task(**{**task.__dict__, "name": task.model_cls_name})
-
-
-def create_model(task: Task, size: int) -> nn.Module:
-    """Builds the model of one size on the current default device.
-
-    Raises:
-        ContractError: If the constructor raises or returns something else than an nn.Module.
-    """
-    try:
-        model = task.model_cls(**{task.size_param: size}, **task.model_kwargs)
-    except FlopsFitError:
-        raise
-    except Exception as error:
-        raise ContractError(
-            f"{task.model_cls_name}({task.size_param}={size}) raised {type(error).__name__}: {error}"
-        ) from error
-    if not isinstance(model, nn.Module):
-        raise ContractError(
-            f"{task.model_cls_name}({task.size_param}={size}) returned {type(model).__name__}, "
-            "expected a torch.nn.Module."
-        )
-    return model
+    parts["name"] = parts.get("name") or _name_of(model_cls)
+    task = Task(
+        model_cls=model_cls, size_param=size_param, model_kwargs=kwargs, stated_fingerprint=fingerprint, **parts
+    )
+    if fingerprint is None:
+        _ = task.computation  # Before anything runs: code may keep results of calls.
+    return task
 
 
 def _name_of(thing: Any) -> str:
     thing = getattr(thing, "func", thing)  # functools.partial
     return getattr(thing, "__name__", type(thing).__name__)
-
-
-def _source_of(thing: Any) -> str:
-    arguments = repr((getattr(thing, "args", ()), getattr(thing, "keywords", {}))) if hasattr(thing, "func") else ""
-    thing = getattr(thing, "func", thing)
-    target = thing if inspect.isclass(thing) or inspect.isroutine(thing) else type(thing)
-    try:
-        return inspect.getsource(target) + arguments
-    except (OSError, TypeError):
-        return f"{getattr(target, '__module__', '')}.{getattr(target, '__qualname__', repr(target))}{arguments}"

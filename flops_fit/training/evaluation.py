@@ -94,7 +94,7 @@ def _chunk_sums(task: Task, model: nn.Module, world: World, chunks: list[NDArray
             j, ids = mine[turn] if turn < len(mine) else (0, chunks[0][:1])
             with draws.at(ids.tolist()):
                 batch = task.eval_data.batch(ids)
-            count = count_targets(batch)
+            count = count_targets(task, batch)
             loss = compute_loss(task, model, moved(batch, world.device))
             if turn < len(mine) and count:  # The mean over no targets is 0/0.
                 sums[j] += torch.tensor([float(loss) * count, count])

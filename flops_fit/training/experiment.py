@@ -52,7 +52,7 @@ def train_experiment(
         ConfigError: If a setting cannot be used here.
         StoreError: If the disk refuses.
     """
-    started, unique = time.perf_counter(), task.unique_tokens
+    started, num_samples = time.perf_counter(), None if task.train_data is None else task.train_data.num_samples
     trained: Trained | None = None
     progress = Progress()
     choice: EngineChoice | None = None
@@ -89,7 +89,7 @@ def train_experiment(
         flops_spent_causal=None if causal is None else seen * causal,
         wall_seconds=time.perf_counter() - started,
         reason=reason,
-        epochs=None if unique is None else seen / unique,
+        epochs=None if num_samples is None else seen / (num_samples * experiment.tokens_per_sample),
         train_loss=None if trained is None else trained.train_loss,
         steps=progress.steps,
         steps_from_trunk=progress.steps_from_trunk,

@@ -64,7 +64,7 @@ def step_batches(
         for piece, is_own in pieces(count, rank, size, micro_batch, needs_two=needs_two):
             with draws.at(range(first + piece.start, first + piece.stop)):
                 taken = data.batch(ids[piece])
-            weight = float(count_targets(taken)) if is_own else 0.0
+            weight = float(count_targets(task, taken)) if is_own else 0.0
             if needs_two and len(ids[piece]) == 1:
                 taken = _doubled(taken)
             step.append((taken, weight))

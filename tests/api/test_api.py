@@ -2,11 +2,14 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from support import ChainData
 from torch import nn
+from torch.utils.data import TensorDataset
 
 import flops_fit
 from flops_fit.errors import ConfigError, ContractError, FitError, PlanError, PlanMismatch, StoreError
+from flops_fit.store import create_store
 
 BUDGETS = [1e6, 2e6, 4e6, 8e6, 1.6e7]
 GRID = {"min_size": 4, "max_size": 64, "size_multiple": 4, "num_sizes_per_budget": 4}
@@ -265,3 +268,48 @@ def test_plan_sweep_uses_six_flops_per_parameter_and_token(tiny_lm):
     assert plan.flops_convention == "6N"
     for e in plan.experiments:
         assert 6 * e.num_params * e.num_tokens == pytest.approx(1e8, rel=6 * e.num_params / 1e8)
+
+
+def test_arguments_that_are_no_json_and_data_that_augment_resume_as_the_same_work(tmp_path, sequence_loss_fn):
+    class Augmented(ChainData):
+        def __getitem__(self, i):
+            x, y = super().__getitem__(i)
+            return torch.where(torch.rand(x.shape) < 0.1, 0, x), y
+
+    def make(width, act):
+        return nn.Sequential(nn.Embedding(16, width), Activation(act), nn.Linear(width, 16))
+
+    def plan():
+        return flops_fit.find_optimal(
+            make, "width", {"act": nn.functional.silu}, Augmented(), sequence_loss_fn, BUDGETS, sweep=GRID, train=False
+        )
+
+    first = plan()
+    assert first.model_kwargs == {"act": "torch.nn.functional.silu"}
+    create_store(tmp_path / "out", first)
+    assert create_store(tmp_path / "out", plan()).plan == first
+
+
+class Activation(nn.Module):
+    def __init__(self, act):
+        super().__init__()
+        self.act = act
+
+    def forward(self, x):
+        return self.act(x)
+
+
+def test_targets_that_the_loss_ignores_are_not_tokens_and_cost_what_they_cost(tiny_lm):
+    tokens = ChainData().tokens
+    masked = torch.where(torch.arange(16) < 12, tokens[:, 1:] % 15, 15)
+
+    def plan(ignore_index):
+        def loss(outputs, targets):
+            return nn.functional.cross_entropy(outputs.flatten(0, 1), targets.flatten(), ignore_index=ignore_index)
+
+        data = TensorDataset(tokens[:, :-1], masked)
+        return flops_fit.find_optimal(tiny_lm, "width", None, data, loss, BUDGETS, sweep=GRID, train=False)
+
+    counted, padded = plan(-100).experiments[0], plan(15).experiments[0]
+    assert (counted.tokens_per_sample, padded.tokens_per_sample) == (16, 12)
+    assert padded.flops_per_token == pytest.approx(counted.flops_per_token * 16 / 12)

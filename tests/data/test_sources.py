@@ -1,10 +1,12 @@
 """Any data set becomes numbered samples, or says why it cannot."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from conftest import ChainData
-from torch.utils.data import DataLoader, IterableDataset, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset, WeightedRandomSampler
 
 from flops_fit.data import MapSource, SampleSource, StreamSource, as_source, split_held_out
 from flops_fit.errors import ContractError, DataExhausted
@@ -106,7 +108,8 @@ def test_hugging_face_columns_become_tensors_with_format():
     raw = datasets.Dataset.from_dict(columns)
     source = as_source(raw.with_format("torch"))
     assert isinstance(source, MapSource)
-    assert source.tokens_per_sample == 3
+    # Labels that the loss ignores are no targets.
+    assert source.tokens_per_sample == 2
     batch = source.batch(ids(1, 0))
     assert batch["input_ids"].tolist() == [[4, 5, 6], [1, 2, 3]]
     with pytest.raises(ContractError, match=r"with_format\('torch'\)"):
@@ -163,3 +166,66 @@ def test_a_single_sample_and_a_stream_cannot_be_split():
         split_held_out(as_source(ChainData(1)))
     with pytest.raises(ContractError, match="Give eval_dataset"):
         split_held_out(as_source(Stream()))
+
+
+@pytest.mark.parametrize("path", ["corpus.txt", Path("corpus.txt")])
+def test_a_path_is_no_data_set(path):
+    with pytest.raises(ContractError, match=r"got the path 'corpus.txt'.*load_dataset"):
+        as_source(path)
+
+
+def test_strings_are_to_be_tokenized():
+    with pytest.raises(ContractError, match="samples are strings such as 'one', expected token ids"):
+        as_source(["one", "two"])
+
+
+def test_a_dict_of_splits_names_the_arguments():
+    datasets = pytest.importorskip("datasets")
+    rows = datasets.Dataset.from_dict({"x": [1.0]})
+    with pytest.raises(ContractError, match=r"dataset=data\['train'\], eval_dataset=data\['validation'\]"):
+        as_source(datasets.DatasetDict(train=rows, validation=rows))
+
+
+def test_a_column_of_text_is_named_with_the_call_that_tokenizes_it():
+    datasets = pytest.importorskip("datasets")
+    rows = datasets.Dataset.from_dict({"text": ["one", "two"]})
+    for data in (rows, rows.with_format("torch")):
+        with pytest.raises(ContractError, match=r"column 'text' holds strings.*tokenizer\(rows\['text'\]"):
+            as_source(data)
+
+
+def test_a_column_of_text_beside_tensors_is_to_be_dropped():
+    datasets = pytest.importorskip("datasets")
+    rows = datasets.Dataset.from_dict({"x": [[1.0], [2.0]], "name": ["one", "two"]}).with_format("torch")
+    with pytest.raises(ContractError, match=r"remove_columns\(\['name'\]\)"):
+        as_source(rows)
+
+
+def test_lists_that_a_collation_makes_tensors_of_are_data():
+    def collate(rows):
+        return {key: torch.tensor([row[key] for row in rows]) for key in rows[0]}
+
+    rows = [{"input_ids": [1, 2, 3], "labels": [1, 2, 3]}] * 4
+    assert as_source(DataLoader(rows, collate_fn=collate)).tokens_per_sample == 3
+
+
+def test_what_cannot_be_collated_says_why():
+    with pytest.raises(ContractError, match="first sample cannot be collated: TypeError"):
+        as_source([(None, 1)])
+
+
+def test_a_loader_that_does_not_batch_is_refused():
+    with pytest.raises(ContractError, match=r"DataLoader\(batch_size=None\)"):
+        as_source(DataLoader(ChainData(), batch_size=None))
+
+
+def test_what_of_a_loader_is_replaced_is_said_in_one_line(caplog):
+    sampler = WeightedRandomSampler([1.0] * 512, 100)
+    as_source(DataLoader(ChainData(), batch_size=8, sampler=sampler, num_workers=2, drop_last=True))
+    (record,) = caplog.records
+    assert all(word in record.message for word in ("num_workers=2", "WeightedRandomSampler", "drop_last", "collate_fn"))
+
+
+def test_a_plain_loader_is_taken_without_a_warning(caplog):
+    as_source(DataLoader(ChainData(), batch_size=8, shuffle=True))
+    assert not caplog.records

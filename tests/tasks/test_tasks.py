@@ -139,11 +139,11 @@ def test_a_batch_of_another_kind_is_refused_with_the_hint(tiny_lm):
 
 def test_ignored_targets_do_not_count():
     inputs, targets = torch.zeros(2, 3), torch.tensor([[1, 2, -100], [-100, -100, 5]])
-    assert count_targets((inputs, targets)) == 3
+    assert count_targets(make_task(EvenOnly, "width"), (inputs, targets)) == 3
 
 
 def test_float_targets_count_samples():
-    assert count_targets((torch.zeros(4, 3), torch.zeros(4, 2))) == 4
+    assert count_targets(make_task(EvenOnly, "width"), (torch.zeros(4, 3), torch.zeros(4, 2))) == 4
 
 
 def test_another_kwarg_is_another_fingerprint(tiny_lm):

@@ -1,13 +1,12 @@
 """Each sample of a step goes to one process."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
-from support import ChainData, make_experiment
+from support import ChainData, TinyLM, make_experiment
 
 from flops_fit.data import as_source
+from flops_fit.tasks import make_task
 from flops_fit.training.feeding import pieces, prefetched, step_batches
 from flops_fit.training.order import sample_ids
 
@@ -20,7 +19,7 @@ class Numbers:
 
 
 def steps_of(rank, size, micro_batch=None, first_step=0):
-    task = SimpleNamespace(train_data=Numbers())
+    task = make_task(TinyLM, "width", train_data=Numbers())
     batches = step_batches(task, make_experiment(), first_step, rank=rank, size=size, micro_batch=micro_batch)
     return [[(list(inputs), count) for (inputs, _), count in step] for step in batches]
 
@@ -66,7 +65,7 @@ def test_a_share_is_cut_into_pieces_of_nearly_the_same_length(count, size, micro
 
 
 def test_a_sample_alone_is_taken_twice_where_a_model_needs_two():
-    task = SimpleNamespace(train_data=as_source(ChainData()))
+    task = make_task(TinyLM, "width", train_data=as_source(ChainData()))
     experiment = make_experiment(num_tokens=16 * 9)
     steps = list(step_batches(task, experiment, 0, rank=0, size=1, micro_batch=None, needs_two=True))
     (((inputs, _), weight),) = steps[-1]
