@@ -67,7 +67,11 @@ def test_a_failed_run_is_trained_once_more(train):
             except KeyboardInterrupt:
                 raise OSError("the disk is gone") from None
 
-    task = task_of(Failing(90))
+    data = Failing(10**9)
+    task = task_of(data)
+    assert task.fingerprint  # It reads samples, and planning reads them once.
+    assert task.tokens_per_sample == 16
+    data.left = 90
     first = train(task=task)
     assert (first.status, first.reason.strip().splitlines()[-1]) == ("failed", "OSError: the disk is gone")
     assert train(task=task).status == "completed"

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import ChainData
+from support import ChainData
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset, WeightedRandomSampler
 
 from flops_fit.data import MapSource, SampleSource, StreamSource, as_source, split_held_out
