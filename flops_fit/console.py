@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from flops_fit.quantities import count_of, format_count, format_flops
+from flops_fit.quantities import count_of, format_bytes, format_count, format_flops, format_seconds
 
 if TYPE_CHECKING:  # numpy would double the time of `flops-fit --help`
     from rich.console import Console
 
     from flops_fit.records import Rejection, RunResult, SweepPlan
     from flops_fit.store import Store
+    from flops_fit.training.estimate import CostEstimate
 
 OUTCOMES = ("completed", "diverged", "failed", "pending")
 STYLES = {"completed": "green", "diverged": "yellow", "failed": "red", "pending": ""}
@@ -22,8 +23,8 @@ STYLES = {"completed": "green", "diverged": "yellow", "failed": "red", "pending"
 WIDTH_OF_FILES = 160
 
 
-def print_plan(plan: "SweepPlan") -> None:
-    """Prints the grid and what was rejected, by reason."""
+def print_plan(plan: "SweepPlan", cost: "CostEstimate | None" = None) -> None:
+    """Prints the grid, what was rejected, by reason, and what it costs on this machine."""
     print_table(
         ("budget", plan.size_param, "N", plan.data_unit, "D/N", "steps", "batch", "learning rate"),
         [
@@ -38,6 +39,12 @@ def print_plan(plan: "SweepPlan") -> None:
     print()
     _print_rejected(plan)
     print(f"\n{_describe_size(plan)}, counted as {plan.flops_convention}.")
+    if cost is not None:
+        print(
+            f"On this machine, one process in fp32: about {format_seconds(cost.seconds)}, at most "
+            f"{format_bytes(cost.peak_memory_bytes)} of {format_bytes(cost.free_memory_bytes)} free memory "
+            f"(probe of {count_of(cost.num_sizes_probed, 'size')} in {cost.probe_seconds:.1f} s)."
+        )
 
 
 def print_status(store: "Store") -> None:

@@ -9,6 +9,7 @@
 | factor | `format_factor` | 1.04x, 3.1x, 8x, 13x, 2.0e6x |
 | share | `format_percent` | 90%, 0.42% |
 | duration | `format_seconds` | 42 s, 12 min, 3.5 h |
+| memory | `format_bytes` | 6.9 MB, 24 GB |
 | any other fitted number | `format_number` | 0.431, 12.0, 5.59k, three digits |
 | interval of any of these | `format_interval` | [1.2B, 3.4B] |
 
@@ -62,6 +63,14 @@ def format_factor(value: float) -> str:
 def format_percent(share: float) -> str:
     """Writes a share of 1: 0.9 as "90%", 0.0042 as "0.42%"."""
     return f"{100 * share:.3g}%"
+
+
+def format_bytes(value: float) -> str:
+    """Writes memory in decimal units: 6.92e6 as "6.9 MB", 24e9 as "24 GB"."""
+    for scale, unit in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if value >= 0.995 * scale:
+            return f"{value / scale:.2g} {unit}" if value < 99.5 * scale else f"{value / scale:.0f} {unit}"
+    return f"{value:.0f} B"
 
 
 def format_seconds(seconds: float | None) -> str:

@@ -43,7 +43,7 @@ INNER_LAYERS = {
         {"loop"},
         {"experiment"},
         {"sweep"},
-        {"workers"},
+        {"workers", "estimate"},
     ],
 }
 TORCH_FREE = {

@@ -4,6 +4,7 @@ import pytest
 
 from flops_fit.quantities import (
     count_of,
+    format_bytes,
     format_count,
     format_factor,
     format_flops,
@@ -64,3 +65,10 @@ def test_both_ends_of_an_interval_are_written_alike():
 @pytest.mark.parametrize(("number", "text"), [(1, "1 run"), (0, "0 runs"), (1234, "1,234 runs")])
 def test_a_count_agrees_with_its_noun(number, text):
     assert count_of(number, "run") == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(12, "12 B"), (6.92e6, "6.9 MB"), (999e6, "1 GB"), (24e9, "24 GB"), (120e9, "120 GB")]
+)
+def test_memory_is_written_in_decimal_units(value, text):
+    assert format_bytes(value) == text

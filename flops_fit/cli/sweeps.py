@@ -54,21 +54,25 @@ def run(
 
 @app.command(cls=PlanCommand)
 def plan(overrides: Overrides = None, as_json: AsJson = False, config_dir: ConfigDir = None) -> None:
-    """Show the grid, what was rejected and why, and its FLOPs. Writes nothing."""
+    """Show the grid, what was rejected and why, its FLOPs, and its time and memory here. Writes nothing."""
     from flops_fit.api import plan_task
     from flops_fit.config import build_task, load_config
+    from flops_fit.distributed import open_world
     from flops_fit.planning.checks import check_plan
     from flops_fit.schema import to_plain
+    from flops_fit.training.estimate import estimate_cost
 
     config, _ = load_config(overrides or (), config_dir=config_dir)
     task = build_task(config.task)
     sweep = plan_task(task, config.sweep, seed=config.seed)
+    with open_world() as world, contextlib.redirect_stdout(sys.stderr):  # What a model prints is no result.
+        cost = estimate_cost(task, sweep, world, config.train) if task.train_data is not None else None
     if as_json:
         counts = {"total_flops": sweep.total_flops, "num_experiments": sweep.num_experiments}
         findings = check_plan(sweep, unique_tokens=task.unique_tokens)
-        print_json({**to_plain(sweep), **counts, "findings": to_plain(findings)})
+        print_json({**to_plain(sweep), **counts, "estimate": to_plain(cost), "findings": to_plain(findings)})
         return
-    print_plan(sweep)
+    print_plan(sweep, cost)
 
 
 @app.command()

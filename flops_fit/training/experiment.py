@@ -60,7 +60,7 @@ def train_experiment(
     status = "completed"
     weights: dict[str, str] = {}
     try:
-        with _threads_for(experiment.num_params, world):
+        with threads_for(experiment.num_params, world):
             choice = choose_engine(task, experiment, world, settings, (trunk_dir or run_dir) / "engine.json")
             trained, choice = _train_within_memory(
                 task, experiment, run_dir, world, settings, choice, trunk_dir, leaves_trunk, progress
@@ -127,7 +127,8 @@ def _train_within_memory(
 
 
 @contextlib.contextmanager
-def _threads_for(num_params: int, world: World) -> Iterator[None]:
+def threads_for(num_params: int, world: World) -> Iterator[None]:
+    """Within this a model too small to gain from threads runs on one CPU thread."""
     before = torch.get_num_threads()
     if world.device.type == "cpu" and num_params < MIN_PARAMS_FOR_THREADS:
         torch.set_num_threads(1)
