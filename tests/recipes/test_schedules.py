@@ -79,7 +79,7 @@ def test_a_new_schedule_is_one_line_and_shares_trunks(monkeypatch, tmp_path):
         result = flops_fit.find_optimal(
             TinyLM, "width", None, ChainData(), sequence_loss, [4e6, 8e6, 1.6e7], output_dir=tmp_path / folder,
             sweep={"min_size": 8, "max_size": 16, "size_multiple": 8, "num_sizes_per_budget": 2,
-                   "recipe": {"schedule": "halved", "batch_tokens": 128}},
+                   "recipe": {"schedule": "halved", "batch_tokens": 128, "max_learning_rate": 0.01}},
             train_config={"precision": "fp32", "compile": "never", **settings},
         )  # fmt: skip
         return {r.experiment.experiment_id: (r.loss, r.steps_from_trunk) for r in result.run_results}
