@@ -48,8 +48,12 @@ def replace_file(path: Path, data: bytes) -> None:
     """Writes ``path``, replacing an old one in one step; for files that can be made again.
 
     Raises:
-        StoreError: If the disk refuses; the old file is then intact.
+        StoreError: If the disk refuses, or ``path`` is a link, a device or a folder; what was there is then intact.
     """
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        raise StoreError(
+            f"cannot write {path}: it is no plain file, and is not replaced. Give another name, or remove it."
+        )
     temporary = _temporary(path)
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -13,6 +13,7 @@ README = (REPO / "README.md").read_text()
 PAGES = sorted(p for p in REPO.rglob("*.md") if not {".venv", "outputs"} & set(p.parts))
 
 
+@pytest.mark.slow
 def test_the_python_of_the_readme_runs_and_writes_its_report(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
