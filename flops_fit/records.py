@@ -1,4 +1,4 @@
-"""What is decided before a run, and what is known after it?
+"""Records of a sweep: what is decided before a run, and what is known after it.
 
 Frozen values that flow one way: ModelProbe -> SweepPlan of Experiments -> RunResult -> RunTable,
 and what the fit says of them: Interval, Finding. Units stand in the field docstrings. ``None`` means absent.

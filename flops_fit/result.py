@@ -1,4 +1,4 @@
-"""What does a finished sweep, or anyone's table of runs, say?"""
+"""Result of a finished sweep, or of anyone's table of runs: predictions, tables, figures, a report."""
 
 import json
 from collections.abc import Mapping, Sequence

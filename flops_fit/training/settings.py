@@ -1,4 +1,4 @@
-"""How does the engine work? Nothing here changes what a run is; `records.Recipe` does."""
+"""Settings of the engine. None of them changes what a run is; `records.Recipe` does."""
 
 from dataclasses import dataclass
 from typing import Literal

@@ -17,7 +17,7 @@ from flops_fit.training.trunks import group_by_trunk, order_by_trunk, trunk_id
 from flops_fit.training.weights import EVALUATIONS
 
 ProgressCallback = Callable[[RunResult, float | None], None]
-"""Told of each run that has ended, and the seconds that the rest will take; None while that cannot be said."""
+"""Called with each finished run and the estimated seconds left, None until they can be estimated."""
 
 logger = logging.getLogger(__name__)
 
