@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from flops_fit.errors import ConfigError
-from flops_fit.recipes.optimizers import adamw_for
+from flops_fit.recipes.adamw import adamw_for
 from flops_fit.records import Recipe
 
 

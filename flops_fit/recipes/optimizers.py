@@ -4,8 +4,8 @@ The loop sets ``lr`` of every parameter group before each step; checkpoints save
 holds tensors only. Nothing here may depend on the length of the run, or runs of one size could not share a trunk.
 """
 
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from flops_fit.recipes.registry import look_up
 from flops_fit.records import Recipe
@@ -28,25 +28,9 @@ def make_optimizer(model: "nn.Module", recipe: Recipe) -> "torch.optim.Optimizer
 
 def adamw(model: "nn.Module", recipe: Recipe) -> "torch.optim.Optimizer":
     """Decays weights of two or more dimensions, not biases and norms; fused where the device has it."""
+    from flops_fit.recipes.adamw import adamw_for
+
     return adamw_for((p for p in model.parameters() if p.requires_grad), recipe)
-
-
-def adamw_for(parameters: "Iterable[nn.Parameter]", recipe: Recipe) -> "torch.optim.AdamW":
-    """Builds AdamW, as `adamw` does, for some of a model's parameters."""
-    from torch.optim import AdamW
-
-    trained = list(parameters)
-    groups: list[dict[str, Any]] = [
-        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": recipe.weight_decay},
-        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    fused = all(p.device.type in ("cpu", "cuda") and p.is_floating_point() for p in trained)
-    return AdamW(
-        [g for g in groups if g["params"]],
-        lr=recipe.learning_rate,
-        betas=(recipe.beta1, recipe.beta2),
-        fused=fused,
-    )
 
 
 def muon(model: "nn.Module", recipe: Recipe) -> "torch.optim.Optimizer":
