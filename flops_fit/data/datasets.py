@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 def as_source(dataset: Any) -> SampleSource:
     """Wraps a data set: map-style, iterable, a DataLoader, or a `SampleSource` as it is.
 
-    Of a DataLoader the data set and ``collate_fn`` are used; order and batch size are the plan's.
+    Of a DataLoader the data set, ``collate_fn`` and ``num_workers`` are used; order and batch size are the plan's.
 
     Raises:
         ContractError: If it is none of these, is empty, or is collated to anything but tensors.
@@ -30,9 +30,10 @@ def as_source(dataset: Any) -> SampleSource:
     if isinstance(dataset, SampleSource):
         return dataset
     collate: Callable[[list[Any]], Any] = default_collate
+    num_workers = 0
     if isinstance(dataset, DataLoader):
         _check_loader(dataset)
-        dataset, collate = dataset.dataset, dataset.collate_fn
+        dataset, collate, num_workers = dataset.dataset, dataset.collate_fn, dataset.num_workers
     _check_kind(dataset)
     if not (hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__")):
         if iter(dataset) is dataset:
@@ -44,7 +45,7 @@ def as_source(dataset: Any) -> SampleSource:
     elif len(dataset) == 0:
         raise ContractError("dataset: got 0 samples, expected at least one.")
     else:
-        source = MapSource(dataset, collate)
+        source = MapSource(dataset, collate, num_workers)
     first = source.first(1)[0] if isinstance(source, StreamSource) else dataset[0]
     try:
         batch = collate([first])
@@ -139,8 +140,8 @@ def _check_loader(loader: "DataLoader[Any]") -> None:
             "which the sweep collects into batches of its own. Give a data set of single samples."
         )
     replaced = []
-    if loader.num_workers:
-        replaced.append(f"num_workers={loader.num_workers} (samples are read in the training process)")
+    if loader.num_workers and isinstance(loader.dataset, torch.utils.data.IterableDataset):
+        replaced.append(f"num_workers={loader.num_workers} (a stream is read in the training process, in its order)")
     if not isinstance(loader.sampler, (RandomSampler, SequentialSampler)) and _has_own_sampler(loader):
         replaced.append(f"sampler={type(loader.sampler).__name__} (each epoch is a permutation of all samples)")
     elif type(loader.batch_sampler) is not torch.utils.data.BatchSampler and loader.batch_sampler is not None:
@@ -149,7 +150,7 @@ def _check_loader(loader: "DataLoader[Any]") -> None:
         replaced.append("drop_last (steps go on across epochs)")
     log = logger.warning if replaced else logger.info
     replaced.append("batch_size and shuffle (recipe and plan set them)")
-    log("DataLoader: its data set and collate_fn are used; replaced are %s", ", ".join(replaced))
+    log("DataLoader: its data set, collate_fn and workers are used; replaced are %s", ", ".join(replaced))
 
 
 def _has_own_sampler(loader: "DataLoader[Any]") -> bool:

@@ -22,7 +22,7 @@ class Draws:
     """Seeds each sample from (seed, position); stops where the first samples draw nothing."""
 
     def __init__(self, seed: int) -> None:
-        self._seed = seed
+        self.seed = seed
         self._positions: Iterator[int] = iter(())
         self._is_settled = False
         self.is_random = False
@@ -54,7 +54,7 @@ class Draws:
         if position is None:
             position = next(self._positions)
         before = _states()
-        _seed(self._seed, position)
+        _seed(self.seed, position)
         seeded = None if self.is_random else _states()
         try:
             return sample()

@@ -25,6 +25,8 @@ class MapSource:
 
     dataset: Any
     collate_fn: Callable[[list[Any]], Any] = default_collate
+    num_workers: int = 0
+    """Processes that read samples ahead of the training loop."""
 
     @cached_property
     def tokens_per_sample(self) -> int:

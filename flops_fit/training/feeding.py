@@ -3,16 +3,19 @@
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
+from itertools import pairwise, tee
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._pytree import tree_map
 
 from flops_fit.data.randomness import Draws
+from flops_fit.data.reading import read_pieces
+from flops_fit.data.sources import SampleSource
 from flops_fit.records import Experiment
 from flops_fit.tasks import Task, count_targets
 from flops_fit.training.order import sample_ids
@@ -49,27 +52,43 @@ def step_batches(
         needs_two: Whether the model cannot train on one sample (`needs_two_samples`).
         draws: Seeds what the data set draws at random; made anew where none is given.
     """
-    data = task.train_data
-    assert data is not None
+    assert task.train_data is not None
+    draws = draws or Draws(experiment.seed)
+    # Worker processes read ahead of the loop.
+    ahead, steps = tee(_steps(task.train_data, experiment, first_step, rank, size, micro_batch, needs_two))
+    batches = read_pieces(task.train_data, ((ids, at) for step in ahead for ids, at, _ in step), draws)
+    for step in steps:
+        taken = []
+        for ids, _, is_own in step:
+            batch = next(batches)
+            weight = float(count_targets(task, batch)) if is_own else 0.0
+            taken.append((_doubled(batch) if needs_two and len(ids) == 1 else batch, weight))
+        draws.settle()
+        yield taken
+
+
+def _steps(
+    data: SampleSource,
+    experiment: Experiment,
+    first_step: int,
+    rank: int,
+    size: int,
+    micro_batch: int | None,
+    needs_two: bool,
+) -> Iterator[list[tuple[NDArray[np.int64], range, bool]]]:
+    """Yields the pieces of each step: ids of samples, their positions in the run, and whether they are our own."""
     total = experiment.num_tokens // experiment.tokens_per_sample
     batch = experiment.recipe.batch_tokens // experiment.tokens_per_sample
     block = np.empty(0, dtype=np.int64)
-    draws = draws or Draws(experiment.seed)
     for first in range(first_step * batch, total, batch):
         count = min(batch, total - first)
         if len(block) < count:
             block = sample_ids(experiment.seed, first, BLOCK * batch, data.num_samples)
         ids, block = block[:count], block[count:]
-        step = []
-        for piece, is_own in pieces(count, rank, size, micro_batch, needs_two=needs_two):
-            with draws.at(range(first + piece.start, first + piece.stop)):
-                taken = data.batch(ids[piece])
-            weight = float(count_targets(task, taken)) if is_own else 0.0
-            if needs_two and len(ids[piece]) == 1:
-                taken = _doubled(taken)
-            step.append((taken, weight))
-        draws.settle()
-        yield step
+        yield [
+            (ids[piece], range(first + piece.start, first + piece.stop), is_own)
+            for piece, is_own in pieces(count, rank, size, micro_batch, needs_two=needs_two)
+        ]
 
 
 def pieces(
