@@ -22,7 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from flops_fit.errors import ConfigError, FlopsFitError, InputError, format_frames
 from flops_fit.fitting import FitOptions, check_law
-from flops_fit.planning.isoflop import SweepSettings
+from flops_fit.planning.settings import SweepSettings
 from flops_fit.presets import packaged_configs, preset_names
 from flops_fit.schema import build, to_plain, unknown_name
 from flops_fit.tasks import Task

@@ -11,8 +11,9 @@ import pytest
 from flops_fit import files
 from flops_fit.errors import InputError, PlanMismatch, StoreError
 from flops_fit.files import publish, replace_large_file
-from flops_fit.planning.isoflop import Subject, SweepSettings, plan_isoflop
+from flops_fit.planning.isoflop import Subject, plan_isoflop
 from flops_fit.planning.recipe import RecipeRule
+from flops_fit.planning.settings import SweepSettings
 from flops_fit.records import ModelProbe, Rejection, RunResult
 from flops_fit.store import add_runs, create_store, open_store, revising
 

@@ -14,7 +14,8 @@ from flops_fit.errors import PlanError, StoreError
 from flops_fit.fitting import FitOptions, mock_law, simulate_results
 from flops_fit.launching import launched_precision
 from flops_fit.planning.checks import check_plan
-from flops_fit.planning.isoflop import SweepSettings, candidate_sizes, plan_isoflop
+from flops_fit.planning.isoflop import plan_isoflop
+from flops_fit.planning.settings import SweepSettings, candidate_sizes
 from flops_fit.progress import SweepProgress
 from flops_fit.records import Experiment, SweepPlan
 from flops_fit.result import Result, load_result

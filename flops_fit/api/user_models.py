@@ -12,7 +12,7 @@ from torch import nn
 from flops_fit.api.sweeps import plan_task, run_sweep, simulate_sweep
 from flops_fit.data import as_source, split_held_out
 from flops_fit.errors import ConfigError
-from flops_fit.planning.isoflop import SweepSettings
+from flops_fit.planning.settings import SweepSettings
 from flops_fit.records import SweepPlan
 from flops_fit.result import Result
 from flops_fit.schema import build

@@ -7,8 +7,9 @@ import pytest
 from flops_fit.errors import ConfigError, PlanError
 from flops_fit.planning.checks import check_plan
 from flops_fit.planning.feasibility import Limits
-from flops_fit.planning.isoflop import Subject, SweepSettings, candidate_sizes, plan_isoflop
+from flops_fit.planning.isoflop import Subject, plan_isoflop
 from flops_fit.planning.recipe import RecipeRule, recipe_for
+from flops_fit.planning.settings import SweepSettings, candidate_sizes
 from flops_fit.records import ModelProbe
 from flops_fit.store import plan_hash
 
