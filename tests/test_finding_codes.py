@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
-from support import REPO
 
 from flops_fit.findings import FINDING_CODES
 from flops_fit.fitting.methods.result import CurveCode
@@ -41,5 +40,5 @@ def test_a_meaning_is_one_sentence(code):
 
 def test_the_page_of_the_documentation_lists_every_code_with_its_meaning():
     rows = [f"| `{code}` | {meaning} |" for code, meaning in sorted(FINDING_CODES.items())]
-    page = (REPO / "docs" / "findings.md").read_text().splitlines()
+    page = (PACKAGE / "findings.md").read_text().splitlines()
     assert page[page.index("|---|---|") + 1 :] == rows
