@@ -119,6 +119,7 @@ def test_runs_read_off_before_their_schedule_ended_are_refused():
     assert {e.code for e in laws.runs_excluded} == {"unfinished_schedule"}
 
 
+@pytest.mark.slow
 def test_a_million_rows_are_condensed_and_fitted():
     rng = np.random.default_rng(0)
     budget = rng.choice(BUDGETS, 10**6)

@@ -51,7 +51,7 @@ def flops_fit(*arguments):
 @pytest.mark.parametrize(
     ("stopped_by", "code", "next_workers"),
     [
-        (signal.SIGINT, 130, "2"),
+        pytest.param(signal.SIGINT, 130, "2", marks=pytest.mark.slow),
         pytest.param(signal.SIGTERM, -15, "1", marks=pytest.mark.slow),
         pytest.param(signal.SIGKILL, -9, "auto", marks=pytest.mark.slow),
     ],
