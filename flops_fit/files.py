@@ -137,6 +137,7 @@ def storage_errors(path: Path) -> Iterator[None]:
     except StoreError:
         raise
     except (OSError, SafetensorError) as error:
+        # safetensors gives no errno: its text is the only sign of a full disk, and only the advice depends on it.
         is_full = getattr(error, "errno", None) == errno.ENOSPC or "os error 28)" in str(error)
         remedy = "Free some space" if is_full else "Check the folder and its permissions"
         raise StoreError(

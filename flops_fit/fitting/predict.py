@@ -5,7 +5,7 @@ import numpy as np
 from flops_fit.fitting.flops_function import FlopsFunction
 from flops_fit.fitting.prediction import Baseline, Estimate, Prediction
 from flops_fit.fitting.uncertainty.spread import Spread
-from flops_fit.quantities import format_flops
+from flops_fit.quantities import format_factor, format_flops
 from flops_fit.records import Finding
 
 FAR = 10.0
@@ -94,33 +94,28 @@ def _about_range(compute: float, smallest: float, largest: float, tested: float)
                 level="warning",
                 code="below_sweep",
                 message=(
-                    f"{format_flops(compute)} FLOPs is {_times(smallest / compute)} below the smallest fitted budget "
-                    f"({format_flops(smallest)}), where nothing tested the law."
+                    f"{format_flops(compute)} FLOPs is {format_factor(smallest / compute)} below the smallest fitted "
+                    f"budget ({format_flops(smallest)}), where nothing tested the law."
                 ),
                 advice="Add budgets around the target, or train there: such runs are cheaper than the sweep.",
             ),
         )
     if compute <= largest * tested:
         return ()
-    reached = f"backtests tested up to {_times(tested)}" if tested > 1 else "no backtest tested any extrapolation"
+    reached = (
+        f"backtests tested up to {format_factor(tested)}" if tested > 1 else "no backtest tested any extrapolation"
+    )
     return (
         Finding(
             level="warning" if compute > FAR * largest * tested else "info",
             code="extrapolation",
             message=(
-                f"{format_flops(compute)} FLOPs is {_times(compute / largest)} the largest fitted budget "
+                f"{format_flops(compute)} FLOPs is {format_factor(compute / largest)} the largest fitted budget "
                 f"({format_flops(largest)}); {reached}."
             ),
             advice="The interval grows with the distance. A run nearer to the target shrinks it most.",
         ),
     )
-
-
-def _times(factor: float) -> str:
-    """Writes a factor: "1.3x", "30x", "1,000x", "1.0e6x"."""
-    if factor >= 1e5:
-        return f"{factor:.1e}x".replace("e+0", "e").replace("e+", "e")
-    return f"{factor:,.0f}x" if factor >= 9.95 else f"{factor:.3g}x"
 
 
 def _about_flops(flops: FlopsFunction, log_n: float) -> tuple[Finding, ...]:
@@ -147,7 +142,9 @@ def _about_width(size: Spread) -> tuple[Finding, ...]:
         Finding(
             level="error",
             code="no_useful_interval",
-            message=f"The interval of N_opt spans {_times(factor)}: these runs do not determine the optimum there.",
+            message=(
+                f"The interval of N_opt spans {format_factor(factor)}: these runs do not determine the optimum there."
+            ),
             advice="Add budgets nearer to the target, and sizes on both sides of each minimum.",
         ),
     )

@@ -13,6 +13,7 @@ from flops_fit.recipes.optimizers import make_optimizer
 from flops_fit.records import Experiment, SweepPlan
 from flops_fit.tasks import Task, compute_loss, create_model
 from flops_fit.training.engine.memory import bytes_per_sample, free_bytes
+from flops_fit.training.engine.probe import MEMORY_SHARE
 from flops_fit.training.experiment import threads_for
 from flops_fit.training.feeding import moved
 from flops_fit.training.settings import TrainSettings
@@ -25,8 +26,6 @@ BYTES_PER_PARAM = 16
 MAX_SAMPLES = 64
 # A size whose steps would take longer than this, by the sizes before it, is not probed but extrapolated to.
 MAX_SECONDS = 3.0
-MEMORY_SHARE = 0.4
-"""Share of the free memory that the engine lets activations take."""
 
 
 @dataclass(frozen=True, kw_only=True)

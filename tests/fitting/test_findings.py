@@ -151,7 +151,7 @@ def test_a_prediction_outside_the_sweep_leads_with_that(clean, compute, code):
 def test_a_prediction_below_the_sweep_states_its_factor_and_widens_with_it(clean):
     finding = clean.predict(1e15).findings[0]
     assert finding.level == "warning"
-    assert "1,000x below the smallest fitted budget" in finding.message
+    assert "1000x below the smallest fitted budget" in finding.message
     # Without backtests the stated floor alone is the form part: proportional to .3 + log10 of the distance.
     floor = fit(isoflop_table(HOFFMANN, BUDGETS[:4], 7, noise=0.001), options=replace(FAST, max_hidden_budgets=0))
     parts = [floor.predict(c, law="windowed").num_params_estimate.form_interval for c in (1e18, 1e16, 1e14)]
