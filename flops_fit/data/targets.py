@@ -43,12 +43,6 @@ class TargetCounts:
         return float(self.counts.mean())
 
     @property
-    def std_error(self) -> float:
-        """Of the mean, relative to it."""
-        spread = float(self.counts.std()) / math.sqrt(len(self.counts))
-        return spread / self.mean if self.mean else math.inf
-
-    @property
     def tokens_per_sample(self) -> int:
         """The mean as a whole number, at least 1."""
         return max(1, round(self.mean))
