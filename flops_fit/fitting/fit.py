@@ -5,7 +5,8 @@ from dataclasses import replace
 
 from flops_fit.errors import FitError
 from flops_fit.fitting.backtest.form_error import widen_law
-from flops_fit.fitting.backtest.table import run_backtest
+from flops_fit.fitting.backtest.stack import Stack
+from flops_fit.fitting.backtest.table import form_errors, run_backtest
 from flops_fit.fitting.diagnostics import diagnose
 from flops_fit.fitting.inputs.condense import condense
 from flops_fit.fitting.inputs.exclusions import Selection, select_for_fit
@@ -15,7 +16,7 @@ from flops_fit.fitting.methods.result import LawFit
 from flops_fit.fitting.options import FitOptions
 from flops_fit.fitting.outliers import find_outliers
 from flops_fit.fitting.parameter_counts import compare_parameter_counts
-from flops_fit.fitting.recommendation import recommend
+from flops_fit.fitting.recommendation import choose_law, recommend
 from flops_fit.fitting.scaling_laws import ScalingLaws
 from flops_fit.records import RunTable
 
@@ -46,9 +47,10 @@ def fit(runs: RunTable, *, options: FitOptions = DEFAULT) -> ScalingLaws:
     )
     if options.law is not None and options.law not in methods.fitted:
         raise not_fitted(options.law, methods.reasons_not_fitted[options.law], methods.fitted)
-    backtest = run_backtest(methods, options, lambda trials, laws: recommend(trials, laws, options).law)
-    methods = methods.with_laws(lambda law: widen_law(law, backtest.trials, options))
-    recommendation = recommend(backtest.trials, methods.fitted_laws, options)
+    backtest = run_backtest(methods, options, lambda trials, laws: choose_law(trials, laws, options)[0])
+    forms = form_errors(methods.laws, backtest.trials, options)
+    methods = methods.with_laws(lambda law: widen_law(law, forms[law.name], options.level))
+    recommendation = recommend(backtest.trials, methods.fitted_laws, forms, options)
     result = ScalingLaws(
         runs=used,
         runs_excluded=used.excluded,
@@ -61,14 +63,19 @@ def fit(runs: RunTable, *, options: FitOptions = DEFAULT) -> ScalingLaws:
         options=options,
         flops=methods.log_runs.flops,
         recommendation=recommendation,
-        methods=methods.fitted,
+        stack=Stack(
+            methods=methods.fitted,
+            forms=forms,
+            log_low=float(methods.log_runs.log_budgets[0]),
+            log_top=methods.log_runs.log_c_top,
+        ),
         reasons_not_fitted=methods.reasons_not_fitted,
         trials=backtest.trials,
         min_compute=float(methods.log_runs.budgets[0]),
         max_compute=float(methods.log_runs.budgets[-1]),
         parameter_counts=compare_parameter_counts(used, options) if len(used) == len(methods.log_runs) else (),
         laws_without_exclusions={
-            name: widen_law(law, backtest.trials, options)
+            name: widen_law(law, forms[name], options.level) if name in forms else law
             for name, law in _laws_without_exclusions(selection, options).items()
         },
     )

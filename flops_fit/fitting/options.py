@@ -25,17 +25,19 @@ class FitOptions:
     huber_delta: float = 1e-3
     """Where Huber turns from squared to absolute, in log loss (Hoffmann et al. 2022 use 1e-3)."""
     near_optimum: float = 0.1
-    """Laws fitted near the optimum take runs whose loss is at most this share above their budget's best."""
+    """Windowed Approach 3 takes runs whose loss is at most this share above their budget's best."""
+    extended_near_optimum: float = 0.03
+    """The same for the extended law, where runs farther off follow another law."""
     compute_weight: float = 0.25
     """Laws fitted near the optimum weight a run by (C / mean C) to this power: large budgets matter most."""
     size_window: float = 4.0
     """Approach 2's parabola takes sizes within this factor of the budget's best size."""
-    curvature_prior_sd: float | None = None
-    """Extended law: sd of the prior on the curvature of ln T1, ln T2 in ln N, ln D; None learns it from the runs."""
+    exponent_drift_sd: float | None = None
+    """Extended law: sd of ln alpha and ln beta along N and D; None learns it from the runs."""
     interaction_prior_sd: float | None = None
     """Extended law: sd of the prior on ln k, the interaction of the two terms; None learns it from the runs."""
     short_run_prior_sd: float | None = None
-    """Extended law: sd of the prior on h1, h2, the excess loss of short runs; None learns it from the runs."""
+    """Extended law: sd of the prior on h, the excess loss of short runs; None learns it from the runs."""
     exponent_prior_sd: float = 0.5
     """Extended law: sd of the prior on ln alpha and ln beta around ln 0.35."""
     slope_prior_sd: float | None = None
@@ -48,9 +50,9 @@ class FitOptions:
     """How many robust standard deviations above the curve is far."""
     max_hidden_budgets: int = 3
     """Backtests hold out the top 1, 2, ... budgets, up to this many; 0 turns them off."""
-    form_floor: float = 0.07
-    """Where backtests cannot be measured: sd of log10 N_opt is this times (0.3 + log10 extrapolation)."""
-    loss_form_floor: float = 0.005
+    form_sd: float | None = None
+    """Prior median of the model-form sd of log10 N_opt, times (0.3 + log10 extrapolation); None: published sweeps'."""
+    loss_form_sd: float | None = None
     """The same for log10 loss."""
 
     def __post_init__(self) -> None:
@@ -61,11 +63,10 @@ class FitOptions:
         _check("near_optimum", self.near_optimum, self.near_optimum > 0, "a positive number")
         _check("size_window", self.size_window, self.size_window > 1, "a factor above 1")
         _check("max_hidden_budgets", self.max_hidden_budgets, self.max_hidden_budgets >= 0, "0 or more")
-        _check("form_floor", self.form_floor, self.form_floor >= 0, "0 or more")
-        _check("loss_form_floor", self.loss_form_floor, self.loss_form_floor >= 0, "0 or more")
         _check("outlier_threshold", self.outlier_threshold, self.outlier_threshold > 0, "a positive number")
         _check("exponent_prior_sd", self.exponent_prior_sd, self.exponent_prior_sd > 0, "a positive number")
-        for name in ("curvature_prior_sd", "interaction_prior_sd", "short_run_prior_sd", "slope_prior_sd"):
+        optional = ("exponent_drift_sd", "interaction_prior_sd", "short_run_prior_sd", "slope_prior_sd")
+        for name in (*optional, "form_sd", "loss_form_sd"):
             sd = getattr(self, name)
             _check(name, sd, sd is None or sd > 0, "a positive number, or null")
 

@@ -1,21 +1,29 @@
 """Predictions made from a size and a loss with their spreads, with findings of their own."""
 
+import functools
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
 import numpy as np
 
 from flops_fit.fitting.flops_function import FlopsFunction
+from flops_fit.fitting.methods.registry import STACK, method_title
 from flops_fit.fitting.prediction import Baseline, Estimate, Prediction
 from flops_fit.fitting.uncertainty.spread import Spread
-from flops_fit.quantities import format_factor, format_flops
+from flops_fit.quantities import format_count, format_factor, format_flops
 from flops_fit.records import Finding
 
 FAR = 10.0
 """Beyond this many times the tested factor an extrapolation is a warning, not an info."""
-RANGE_CODES = ("below_sweep", "extrapolation")
-"""Findings about a target outside what was fitted and tested; they lead the verdict."""
-MEASURED_COVERAGE = (
-    "at 90% it covered N_opt in 81 to 100% and the loss in 85 to 99% of simulated sweeps in four worlds "
-    "(tests/benchmarks/fitting.py)"
-)
+COVERAGE = Path(__file__).with_name("measured_coverage.json")
+"""Written by `tests/benchmarks/fitting.py table`."""
+DEFAULT_LAW = "extended"
+LEADING_CODES = ("below_sweep", "extrapolation", "methods_disagree")
+"""Findings about a target outside what was fitted and tested, or where the methods are far apart; they lead the
+verdict."""
+APART = 2.0
+"""Methods whose N_opt differ by more than this factor at the target are far apart."""
 USELESS = 100.0
 """An N_opt interval whose ends differ by more than this factor is no answer."""
 
@@ -23,6 +31,7 @@ USELESS = 100.0
 def make_prediction(
     *,
     law: str,
+    weights: Mapping[str, float],
     compute: float,
     level: float,
     min_compute: float,
@@ -30,6 +39,8 @@ def make_prediction(
     tested_factor: float,
     size: Spread,
     loss: Spread,
+    exponent: float,
+    rivals: Mapping[str, Spread],
     flops: FlopsFunction,
     baseline_log_n: float,
     baseline_log_loss: float | None,
@@ -38,7 +49,8 @@ def make_prediction(
     """Turns logs into natural units; tokens follow from the size on the same budget.
 
     Args:
-        law: Name of the method.
+        law: Name of the method, or of the stack.
+        weights: Weight of each method in N_opt.
         compute: C, FLOPs.
         level: Of the intervals.
         min_compute: Smallest budget that was fitted.
@@ -46,6 +58,8 @@ def make_prediction(
         tested_factor: Largest extrapolation that the backtests tested; 1 if none.
         size: ln N_opt, of shape (1,).
         loss: ln loss there, of shape (1,).
+        exponent: d ln N_opt / d ln C there.
+        rivals: ln N_opt there by the methods to compare, each of shape (1,).
         flops: FLOPs per token.
         baseline_log_n: ln N of the rule D/N = 20.
         baseline_log_loss: What the law expects there; None where it has no L(N, D).
@@ -60,30 +74,51 @@ def make_prediction(
     return Prediction(
         compute=compute,
         law=law,
+        weights=weights,
         level=level,
         extrapolation_factor=compute / max_compute,
         num_params_estimate=_estimate(ends),
         num_tokens_estimate=_estimate([tuple(log_d(v) for v in part) for part in ends]),
         tokens_per_param_estimate=_estimate([tuple(log_d(v) - v for v in part) for part in ends]),
         loss_estimate=_estimate(_ends(loss)),
+        exponent=exponent,
         baseline=Baseline(
             num_params=float(np.exp(baseline_log_n)),
             num_tokens=float(np.exp(log_d(baseline_log_n))),
             loss=None if baseline_log_loss is None else float(np.exp(baseline_log_loss)),
         ),
-        interval_basis=_basis(law, level, num_trials),
+        interval_basis=_basis(law, weights, level, num_trials),
         findings=(
             *_about_range(compute, min_compute, max_compute, tested_factor),
+            *_about_rivals(rivals),
             *_about_width(size),
             *_about_flops(flops, float(size.value[0])),
         ),
     )
 
 
-def _basis(law: str, level: float, num_trials: int) -> str:
-    form = f"{num_trials} backtests on these runs" if num_trials else "a stated floor, as there are no backtests"
-    measured = MEASURED_COVERAGE if law == "extended" else "the coverage of this law alone was not measured"
-    return f"nominal {level:.0%}; statistical error, the law's own model-form error and {form}; {measured}"
+def _basis(law: str, weights: Mapping[str, float], level: float, num_trials: int) -> str:
+    form = f"{num_trials} backtests on these runs and on published sweeps" if num_trials else "published sweeps alone"
+    shares = ", ".join(f"{method_title(name)} {w:.0%}" for name, w in weights.items())
+    mixed = f"; {shares}, and what they differ by" if len(weights) > 1 else ""
+    return (
+        f"nominal {level:.0%}; statistical error and model-form error, the latter learned from {form}{mixed}; "
+        f"{measured_coverage(law)}"
+    )
+
+
+@functools.cache
+def measured_coverage(law: str) -> str:
+    """What was measured of the default's 90% intervals: on held-out budgets of published sweeps, then on simulated."""
+    if law not in (STACK, DEFAULT_LAW):
+        return "the coverage of this law alone was not measured"
+    found = json.loads(COVERAGE.read_text(encoding="utf-8"))
+    real, worlds = found["real"], found["worlds"]
+    return (
+        f"at 90% they held N_opt in {real['n_opt']:.0%} and the loss in {real['loss']:.0%} of {real['cases']} held-out "
+        f"budgets of published sweeps, and N_opt in {worlds['n_opt_mean']:.0%} of simulated sweeps in "
+        f"{worlds['count']} worlds ({worlds['n_opt_worst']:.0%} in the worst, {worlds['worst_world']})"
+    )
 
 
 def _about_range(compute: float, smallest: float, largest: float, tested: float) -> tuple[Finding, ...]:
@@ -130,6 +165,25 @@ def _about_flops(flops: FlopsFunction, log_n: float) -> tuple[Finding, ...]:
                 f"{np.exp(flops.log_n[-1]):.3g}; at {np.exp(log_n):.3g} their ratio to 6N is extrapolated."
             ),
             advice="Count the FLOPs of the target model and compare.",
+        ),
+    )
+
+
+def _about_rivals(rivals: Mapping[str, Spread]) -> tuple[Finding, ...]:
+    """The finding that the methods' N_opt are far apart at this budget."""
+    sizes = {name: float(np.exp(spread.value[0])) for name, spread in rivals.items()}
+    if len(sizes) < 2 or max(sizes.values()) <= APART * min(sizes.values()):
+        return ()
+    listed = ", ".join(f"{method_title(name)} {format_count(size)}" for name, size in sizes.items())
+    return (
+        Finding(
+            level="warning",
+            code="methods_disagree",
+            message=(
+                f"Here the methods disagree on N_opt by {format_factor(max(sizes.values()) / min(sizes.values()))}, "
+                f"from {format_count(min(sizes.values()))} to {format_count(max(sizes.values()))}: {listed}."
+            ),
+            advice="Take the whole range as possible, or add a budget nearer to the target.",
         ),
     )
 

@@ -1,5 +1,6 @@
 """Predictions: the optimum at one budget, with intervals and a baseline."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,7 +41,9 @@ class Prediction:
     compute: float
     """C, training FLOPs."""
     law: str
-    """Name of the method ("approach3", "extended", ...)."""
+    """Name of the method ("approach3", "extended", ...); "stack" where several answer together."""
+    weights: Mapping[str, float]
+    """Weight of each method in N_opt; they sum to 1."""
     level: float
     """Nominal coverage of each interval, such as 0.9."""
     extrapolation_factor: float
@@ -49,6 +52,8 @@ class Prediction:
     num_tokens_estimate: Estimate
     tokens_per_param_estimate: Estimate
     loss_estimate: Estimate
+    exponent: float
+    """d ln N_opt / d ln C at ``compute``: the slope that this answer uses, beside the exponent a of the sweep."""
     baseline: Baseline
     interval_basis: str
     """What the intervals include and how their coverage was measured; for people."""
@@ -56,6 +61,11 @@ class Prediction:
     """What to know about this prediction in particular."""
     trust: Trust | None = None
     """Whether to use it, by the findings of the fit and its own; None only while it is being made."""
+
+    @property
+    def rivals_differ(self) -> bool:
+        """Whether the methods differ so much at this budget that a finding states it."""
+        return any(f.code == "methods_disagree" for f in self.findings)
 
     @property
     def num_params(self) -> float:
@@ -112,7 +122,8 @@ class Prediction:
             for name, e in rows
         ]
         low, high = self.loss_interval
-        return "\n".join([*lines, f"  loss = {self.loss:.4g} [{low:.4g}, {high:.4g}]"])
+        lines.append(f"  loss = {self.loss:.4g} [{low:.4g}, {high:.4g}]")
+        return "\n".join([*lines, f"  N_opt ~ C^{self.exponent:.3f} there"])
 
     def to_plain(self) -> dict[str, Any]:
         """The object that `predict --json` prints: plain floats, intervals as [low, high]."""
@@ -133,6 +144,8 @@ class Prediction:
             "level": self.level,
             "extrapolation_factor": self.extrapolation_factor,
             "law": self.law,
+            "weights": dict(self.weights),
+            "exponent": self.exponent,
             "interval_basis": self.interval_basis,
             "baseline": to_plain(self.baseline),
             "findings": to_plain(self.findings),

@@ -7,19 +7,17 @@ from typing import Any
 import numpy as np
 
 from flops_fit.errors import ConfigError, FitError
-from flops_fit.fitting.backtest.form_error import REACH_OFFSET, form_uncertainty
+from flops_fit.fitting.backtest.stack import Stack
 from flops_fit.fitting.backtest.trials import Trial, log_n_at_ratio
 from flops_fit.fitting.flops_function import FlopsFunction
-from flops_fit.fitting.methods.registry import check_law, not_fitted, voting_methods
+from flops_fit.fitting.methods.registry import STACK, check_law, not_fitted, stacked_methods
 from flops_fit.fitting.methods.result import BacktestRow, FittedMethod, IsoflopCurve, LawFit, plain_law
 from flops_fit.fitting.options import FitOptions
 from flops_fit.fitting.parameter_counts import ParameterCount
-from flops_fit.fitting.predict import RANGE_CODES, make_prediction
+from flops_fit.fitting.predict import LEADING_CODES, make_prediction
 from flops_fit.fitting.prediction import Prediction
 from flops_fit.fitting.recommendation import Recommendation
 from flops_fit.fitting.trust import Trust, judge
-from flops_fit.fitting.uncertainty.disagreement import disagreement
-from flops_fit.fitting.uncertainty.resampling import normal_quantile
 from flops_fit.fitting.uncertainty.spread import Spread
 from flops_fit.quantities import count_of, format_flops
 from flops_fit.records import ExcludedRun, Finding, FloatArray, RunTable
@@ -47,7 +45,8 @@ class ScalingLaws:
     flops: FlopsFunction
     """FLOPs per token as a function of N, measured on the runs."""
     recommendation: Recommendation = field(repr=False)
-    methods: Mapping[str, FittedMethod] = field(repr=False)
+    stack: Stack = field(repr=False)
+    """The fitted methods, alone and together."""
     reasons_not_fitted: Mapping[str, str] = field(repr=False)
     """Why a method that is not in ``methods`` has no answer, by name."""
     trials: tuple[Trial, ...] = field(repr=False)
@@ -59,6 +58,11 @@ class ScalingLaws:
     """The same runs with parameters counted in other ways."""
     laws_without_exclusions: Mapping[str, LawFit]
     """The laws with outliers and repeated data left in; empty where none was left out."""
+
+    @property
+    def methods(self) -> Mapping[str, FittedMethod]:
+        """The fitted methods by name."""
+        return self.stack.methods
 
     @property
     def trust(self) -> Trust:
@@ -91,11 +95,16 @@ class ScalingLaws:
         name = self._law_name(law)
         level = self._level(level)
         log_c = np.array([np.log(compute)])
-        n, loss = self._spreads(name, log_c, level)
+        n, loss = self._spreads(law, log_c, level)
+        weights = {name: 1.0} if self._asks_for_one(law) else self._weights(log_c)
         log_n = np.array([log_n_at_ratio(self.flops, float(log_c[0]))])
         baseline = self.methods[name].log_loss_at(log_n, self.flops.log_tokens(log_c, log_n), level)
+        rivals = {
+            rival: self.stack.alone(rival, log_c, level)[0] for rival in stacked_methods() if rival in self.methods
+        }
         prediction = make_prediction(
-            law=name,
+            law=name if weights[name] == 1.0 else STACK,
+            weights=weights,
             compute=float(compute),
             level=level,
             min_compute=self.min_compute,
@@ -103,16 +112,19 @@ class ScalingLaws:
             tested_factor=self._tested_factor(name),
             size=n,
             loss=loss,
+            exponent=self._exponent(law, log_c, level),
+            rivals={} if self._asks_for_one(law) else rivals,
             flops=self.flops,
             baseline_log_n=float(log_n[0]),
             baseline_log_loss=None if baseline is None else float(baseline.value[0]),
             num_trials=sum(t.law == name for t in self.trials),
         )
+        of_the_fit = [f for f in self.findings if not (prediction.rivals_differ and f.code == "methods_disagree")]
         trust = judge(
-            (*prediction.findings, *self.findings),
+            (*prediction.findings, *of_the_fit),
             recommended=name,
             reason=self.reason,
-            range_doubt=next((f for f in prediction.findings if f.code in RANGE_CODES), None),
+            leading=tuple(f for f in prediction.findings if f.code in LEADING_CODES),
         )
         return replace(prediction, trust=trust)
 
@@ -120,14 +132,14 @@ class ScalingLaws:
         self, compute: FloatArray, *, law: str | None = None, level: float | None = None
     ) -> tuple[FloatArray, FloatArray, FloatArray]:
         """N_opt, its lower and its upper end at each C of shape (m,), for drawing."""
-        n, _ = self._spreads(self._law_name(law), np.log(compute), self._level(level))
+        n, _ = self._spreads(law, np.log(compute), self._level(level))
         return np.exp(n.value), np.exp(n.low), np.exp(n.high)
 
     def d_opt_band(
         self, compute: FloatArray, *, law: str | None = None, level: float | None = None
     ) -> tuple[FloatArray, FloatArray, FloatArray]:
         """D_opt, its lower and its upper end at each C of shape (m,)."""
-        n, _ = self._spreads(self._law_name(law), np.log(compute), self._level(level))
+        n, _ = self._spreads(law, np.log(compute), self._level(level))
         log_d = [self.flops.log_tokens(np.log(compute), log_n) for log_n in (n.value, n.high, n.low)]
         return np.exp(log_d[0]), np.exp(log_d[1]), np.exp(log_d[2])
 
@@ -135,7 +147,7 @@ class ScalingLaws:
         self, compute: FloatArray, *, law: str | None = None, level: float | None = None
     ) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Loss at the optimum, its lower and its upper end at each C of shape (m,)."""
-        _, loss = self._spreads(self._law_name(law), np.log(compute), self._level(level))
+        _, loss = self._spreads(law, np.log(compute), self._level(level))
         return np.exp(loss.value), np.exp(loss.low), np.exp(loss.high)
 
     def loss_at(
@@ -149,13 +161,12 @@ class ScalingLaws:
         """Loss at any (N, D) with its interval, as three arrays; None where the law has no L(N, D)."""
         name, level = self._law_name(law), self._level(level)
         log_n, log_d = np.atleast_1d(np.log(num_params)), np.atleast_1d(np.log(num_tokens))
-        spread = self.methods[name].log_loss_at(log_n, log_d, level)
+        log_c = self.flops.log_flops_per_token(log_n) + log_d
+        of_loss = self.stack.loss_at if self._asks_for_one(law) else self.stack.loss_together
+        spread = of_loss(name, log_n, log_d, log_c, level)
         if spread is None:
             return None
-        log_c = self.flops.log_flops_per_token(log_n) + log_d
-        seen = np.log(self.runs.loss)
-        spread = spread.widened(self._form(name, log_c, level)[1])
-        spread = spread.bounded(float(seen.min()) - LOSS_REACH, float(seen.max()) + LOSS_REACH)
+        spread = spread.bounded(*self._loss_bounds())
         return np.exp(spread.value), np.exp(spread.low), np.exp(spread.high)
 
     def to_plain(self) -> dict[str, Any]:
@@ -204,33 +215,26 @@ class ScalingLaws:
             raise ConfigError(f"level: got {level}, expected a number between 0 and 1.")
         return level
 
-    def _spreads(self, name: str, log_compute: FloatArray, level: float) -> tuple[Spread, Spread]:
-        n, loss = self._backtested(name, log_compute, level)
-        if name != self.recommended:
-            return n, loss
-        voters = [voter for voter in voting_methods() if voter in self.methods and voter != name]
-        others = [self._backtested(voter, log_compute, level) for voter in voters]
-        return (
-            n.widened(disagreement(n, [size for size, _ in others], level)),
-            loss.widened(disagreement(loss, [expected for _, expected in others], level)),
-        )
-
-    def _backtested(self, name: str, log_compute: FloatArray, level: float) -> tuple[Spread, Spread]:
-        """A law's own answer, widened by its backtest errors."""
-        n, loss = self.methods[name].optimum(log_compute, level)
-        n_form, loss_form = self._form(name, log_compute, level)
+    def _spreads(self, law: str | None, log_compute: FloatArray, level: float) -> tuple[Spread, Spread]:
+        """A law's answer where one is asked for, else that of all laws together; held to what is possible."""
+        answer = self.stack.alone if self._asks_for_one(law) else self.stack.together
+        n, loss = answer(self._law_name(law), log_compute, level)
         # At least one parameter and one token; a loss is within a factor of 1000 of what was seen.
         most = log_compute - float(np.median(self.flops.log_ratio))
-        seen = np.log(self.runs.loss)
-        return (
-            n.widened(n_form).bounded(0.0, np.maximum(most, 0.0)),
-            loss.widened(loss_form).bounded(float(seen.min()) - LOSS_REACH, float(seen.max()) + LOSS_REACH),
-        )
+        return n.bounded(0.0, np.maximum(most, 0.0)), loss.bounded(*self._loss_bounds())
 
-    def _form(self, name: str, log_compute: FloatArray, level: float) -> tuple[FloatArray, FloatArray]:
-        """Half-widths of ln N_opt and ln loss that the backtests, or the floor, add."""
-        n_sd, loss_sd, _ = form_uncertainty([t for t in self.trials if t.law == name], self.options)
-        beyond = np.maximum(log_compute - np.log(self.max_compute), np.log(self.min_compute) - log_compute)
-        reach = np.maximum(beyond / np.log(10), 0.0) + REACH_OFFSET
-        quantile = normal_quantile(level)
-        return quantile * n_sd * reach, quantile * loss_sd * reach
+    def _asks_for_one(self, law: str | None) -> bool:
+        return law is not None or self.options.law is not None
+
+    def _weights(self, log_compute: FloatArray) -> dict[str, float]:
+        weights = self.stack.weights(self._law_name(None), log_compute)
+        return {name: float(w[0]) for name, w in weights.items() if w[0] > 0}
+
+    def _exponent(self, law: str | None, log_compute: FloatArray, level: float) -> float:
+        """The slope d ln N_opt / d ln C of the answer at C, over one e-fold."""
+        n, _ = self._spreads(law, log_compute[0] + np.array([-0.5, 0.5]), level)
+        return float(n.value[1] - n.value[0])
+
+    def _loss_bounds(self) -> tuple[float, float]:
+        seen = np.log(self.runs.loss)
+        return float(seen.min()) - LOSS_REACH, float(seen.max()) + LOSS_REACH

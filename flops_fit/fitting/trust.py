@@ -7,6 +7,8 @@ from typing import Any, Literal
 from flops_fit.quantities import count_of
 from flops_fit.records import Finding
 
+BASELINE_CODE = "baseline_as_good"
+"""The finding that a rule of thumb did as well in the backtests; the headline states it."""
 TrustLevel = Literal["ok", "care", "no"]
 
 
@@ -28,33 +30,32 @@ class Trust:
 
 
 def judge(
-    findings: Sequence[Finding], *, recommended: str | None, reason: str, range_doubt: Finding | None = None
+    findings: Sequence[Finding], *, recommended: str | None, reason: str, leading: tuple[Finding, ...] = ()
 ) -> Trust:
-    """Judges an answer: "no" without a law or with an error, "care" with a warning or a doubt about the range.
+    """Judges an answer: "no" without a law or with an error, "care" with a warning or a leading doubt.
 
     Args:
         findings: Of the fit, and of a prediction where one is judged.
         recommended: Name of the law to use; None where there is none.
         reason: Why that one, or why none.
-        range_doubt: The finding, of any level, that a prediction lies outside what was fitted and tested.
+        leading: Findings of a prediction, of any level, that its headline must state: it lies outside what was fitted
+            and tested, or the methods are far apart there.
     """
-    doubts = () if range_doubt is None else (range_doubt,)
     errors = tuple(f for f in findings if f.level == "error")
-    warnings = tuple(f for f in findings if f.level == "warning" and f is not range_doubt)
+    warnings = tuple(f for f in findings if f.level == "warning" and f not in leading)
     if recommended is None:
         return Trust(level="no", headline=f"DO NOT USE: these runs support no prediction ({reason}).", reasons=errors)
     if errors:
         headline = f"DO NOT USE THIS ANSWER: {errors[0].message}"
-        return Trust(level="no", headline=headline, reasons=(*errors, *doubts))
-    if warnings or doubts:
-        parts = [finding.message for finding in doubts]
+        return Trust(level="no", headline=headline, reasons=(*errors, *leading))
+    rules = " ".join(f.message for f in findings if f.code == BASELINE_CODE)
+    if warnings or leading:
+        parts = [finding.message for finding in leading]
         if warnings:
-            kind = "other warning" if doubts else "warning"
+            kind = "other warning" if leading else "warning"
             codes = ", ".join(dict.fromkeys(finding.code for finding in warnings))
             parts.append(f"{count_of(len(warnings), kind)} ({codes}).")
-        return Trust(level="care", headline=f"Use with care: {' '.join(parts)}", reasons=(*doubts, *warnings))
-    return Trust(
-        level="ok",
-        headline="No check found a reason to doubt these runs. The intervals show how sure the numbers are.",
-        reasons=(),
-    )
+        headline = f"Use with care: {' '.join(parts)} {rules}".rstrip()
+        return Trust(level="care", headline=headline, reasons=(*leading, *warnings))
+    sure = "No check found a reason to doubt these runs. The intervals show how sure the numbers are."
+    return Trust(level="ok", headline=f"{sure} {rules}".rstrip(), reasons=())

@@ -1,51 +1,99 @@
-"""Model-form error: what the backtest errors show beyond their own standard errors, per unit of extrapolation."""
+"""Model-form error: how far a law is off beyond its own standard error, learned from published and own backtests.
 
-from dataclasses import replace
+The error of ln N_opt grows as s (0.3 + log10 extrapolation), and that of ln loss likewise. Each sweep has its own s,
+drawn from a population of sweeps: the prior is what `PUBLISHED` sweeps show, and the user's own held-out budgets update
+it. So s is never zero because three budgets happened to agree, and no threshold decides whether it counts.
+"""
+
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from flops_fit.fitting.backtest.trials import Trial
 from flops_fit.fitting.methods.result import LawFit
 from flops_fit.fitting.options import FitOptions
-from flops_fit.fitting.uncertainty.resampling import normal_quantile, t_quantile
+from flops_fit.fitting.uncertainty.resampling import normal_quantile
 from flops_fit.fitting.uncertainty.spread import widened_interval
+from flops_fit.records import FloatArray
 
 REACH_OFFSET = 0.3
 """Model-form error grows as 0.3 + log10 of the extrapolation (research/science.md section 3)."""
-MIN_TRIALS = 2
-SURPRISE = 1.1
-"""Backtests widen the answer where their root mean square z is above this."""
+PUBLISHED = {
+    "Porian 2024, RefinedWeb, Kaplan's recipe, three counts of N": ((0.035, 0.017), (0.21, 0.058), (0.19, 0.058)),
+    "Porian 2024, RefinedWeb, short warmup, two counts": ((0.21, 0.017), (0.23, 0.015)),
+    "Porian 2024, RefinedWeb, cosine decay, two counts": ((0.0, 0.011), (0.0, 0.013)),
+    "Porian 2024, RefinedWeb, tuned, three counts": ((0.044, 0.009), (0.0, 0.015), (0.0, 0.011)),
+    "Llama 3, digitised by Open-Athena": ((0.060, 0.005),),
+    "Marin 2026, nemotron": ((0.0, 0.010),),
+    "misfitting, fineweb and C4": ((0.054, 0.008),),
+    "Chinchilla, digitised by Epoch": ((0.074, 0.007),),
+}
+"""Most likely s of ln N_opt and of ln loss for the extended law, with the largest budgets, up to two decades, held
+out. Sources of the sweeps: shared/data/README.md; `tests/benchmarks/fitting.py prior` prints the table."""
+PRIOR_N, PRIOR_LOSS = (0.077, 0.5), (0.0143, 0.6)
+"""Median and sd of ln s over sweeps: most likely for those above, each with the whole likelihood of its s."""
+GRID = np.exp(np.linspace(-3.0, 3.0, 49))
+"""Of s over its prior median."""
 
 
-def form_uncertainty(trials: list[Trial], options: FitOptions) -> tuple[float, float, int]:
-    """Sd per unit of distance that the backtest errors show beyond their own standard errors.
+@dataclass(frozen=True, kw_only=True)
+class FormError:
+    """Model-form error of one law: root mean square of s over its posterior."""
 
-    Returns:
-        Of ln N_opt and of ln loss, and how many trials that is; the stated floor where there are too few trials.
-    """
-    sized = [(t.n_error, t.n_sd, t) for t in trials if t.n_error is not None]
-    losses = [(t.loss_error, t.loss_sd, t) for t in trials]
-    n = _excess(sized, options) if len(sized) >= MIN_TRIALS else options.form_floor * np.log(10)
-    loss = _excess(losses, options) if len(losses) >= MIN_TRIALS else options.loss_form_floor * np.log(10)
-    return float(n), float(loss), len(trials)
+    n_sd: float
+    """Sd of ln N_opt per unit of (0.3 + log10 extrapolation)."""
+    loss_sd: float
+    """The same for ln loss."""
+    n_score: float
+    """Root mean square error of ln N_opt in the same units, with whatever the law's own standard error explains."""
+    num_trials: int
+    """Backtests behind it; 0 means that published sweeps alone tell."""
 
 
-def widen_law(law: LawFit, trials: tuple[Trial, ...], options: FitOptions) -> LawFit:
-    """Widens a law's exponents, as its predictions are, by what its backtests, or the stated floor, add per decade."""
+def form_error(trials: list[Trial], options: FitOptions) -> FormError:
+    """Posterior of a law's model-form error, by its backtests; the prior where there are none."""
+    sized = [(t.n_error, np.hypot(t.n_sd, t.n_observed_sd), t) for t in trials if t.n_error is not None]
+    losses = [(t.loss_error, np.hypot(t.loss_sd, t.loss_observed_sd), t) for t in trials]
+    n_prior, loss_prior = (
+        prior if asked is None else (asked * np.log(10), prior[1])
+        for asked, prior in ((options.form_sd, PRIOR_N), (options.loss_form_sd, PRIOR_LOSS))
+    )
+    n_sd = _posterior_sd(sized, *n_prior)
+    errors = [error / (t.reach + REACH_OFFSET) for error, _, t in sized]
+    return FormError(
+        n_sd=n_sd,
+        loss_sd=_posterior_sd(losses, *loss_prior),
+        n_score=float(np.sqrt(np.mean(np.square(errors)))) if errors else n_sd,
+        num_trials=len(trials),
+    )
+
+
+def form_distance(log_compute: FloatArray, log_low: float, log_top: float) -> FloatArray:
+    """Units of extrapolation at ln C, outside budgets from ``log_low`` to ``log_top``."""
+    beyond = np.maximum(log_compute - log_top, log_low - log_compute)
+    return np.asarray(np.maximum(beyond / np.log(10), 0.0) + REACH_OFFSET)
+
+
+def widen_law(law: LawFit, form: FormError, level: float) -> LawFit:
+    """Widens a law's exponents, as its predictions are, by its model-form error per decade."""
     if law.a is None or law.b is None:
         return law
-    sd, _, _ = form_uncertainty([t for t in trials if t.law == law.name], options)
-    added = normal_quantile(options.level) * sd / np.log(10)
+    added = normal_quantile(level) * form.n_sd / np.log(10)
     return replace(law, a=widened_interval(law.a, added), b=widened_interval(law.b, added))
 
 
-def _excess(trials: list[tuple[float, float, Trial]], options: FitOptions) -> float:
-    """Excess sd per unit of distance; zero where the errors are about as large as their standard errors."""
-    error, sd = (np.array([t[i] for t in trials], dtype=np.float64) for i in (0, 1))
-    distance = np.array([t.reach for _, _, t in trials]) + REACH_OFFSET
-    if np.sqrt(np.mean((error / sd) ** 2)) <= SURPRISE:
-        return 0.0
-    excess = float(np.sqrt(max(float(np.mean((error**2 - sd**2) / distance**2)), 0.0)))
-    # The errors of few held-out budgets are weak evidence about the next one: normal over chi is Student's t.
-    budgets = len({t.compute for _, _, t in trials})
-    return excess * t_quantile(options.level, budgets) / normal_quantile(options.level)
+def _posterior_sd(trials: list[tuple[float, float, Trial]], median: float, log_sd: float) -> float:
+    """Root mean square of s: a log-normal prior on a grid times the normal likelihood of the errors.
+
+    Errors at one held-out budget, from fits that differ in what else was held out, count as one together.
+    """
+    s = median * GRID
+    log_weight = -0.5 * (np.log(GRID) / log_sd) ** 2
+    if trials:
+        error, sd = (np.array([t[i] for t in trials], dtype=np.float64)[:, None] for i in (0, 1))
+        distance = np.array([t.reach for _, _, t in trials])[:, None] + REACH_OFFSET
+        variance = sd**2 + (s * distance) ** 2
+        share = len({t.compute for _, _, t in trials}) / len(trials)
+        log_weight += share * (-0.5 * np.log(variance) - 0.5 * error**2 / variance).sum(0)
+    weight = np.exp(log_weight - log_weight.max())
+    return float(np.sqrt(weight @ s**2 / weight.sum()))

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from flops_fit.fitting.backtest.form_error import REACH_OFFSET, form_uncertainty, widen_law
+from flops_fit.fitting.backtest.form_error import REACH_OFFSET, FormError, form_error, widen_law
+from flops_fit.fitting.backtest.stack import Stack
 from flops_fit.fitting.backtest.trials import (
     Observed,
     Trial,
@@ -33,6 +34,11 @@ class Backtest:
     rows: tuple[BacktestRow, ...]
 
 
+def form_errors(names: Mapping[str, object], trials: tuple[Trial, ...], options: FitOptions) -> dict[str, FormError]:
+    """The model-form error of each named method, by its own trials."""
+    return {name: form_error([t for t in trials if t.law == name], options) for name in names}
+
+
 def run_backtest(methods: Methods, options: FitOptions, recommend: Recommend) -> Backtest:
     """Holds out the top budgets one after another and tests what the rest predicts.
 
@@ -45,54 +51,66 @@ def run_backtest(methods: Methods, options: FitOptions, recommend: Recommend) ->
     observed = observed_minima(methods.curves, options.level)
     hidden = fit_hidden(log_runs, observed, options)
     depths = [d for d in hidden if d <= options.max_hidden_budgets]
-    trials = tuple(
-        trial
-        for depth in depths
-        for trial in trials_of(depth, hidden[depth], log_runs, observed, log_runs.num_budgets, options.level)
-    )
-    quantile = normal_quantile(options.level)
-    rows = [_row(t, t.law, quantile, 0.0, 0.0) for t in trials]
+    trials: list[Trial] = []
+    rows: list[BacktestRow] = []
     for depth in depths:
-        rows += _default_rows(log_runs, hidden, observed, trials, depth, options, recommend)
+        known = tuple(
+            trial
+            for deeper, found in hidden.items()
+            if depth < deeper <= depth + options.max_hidden_budgets
+            for trial in trials_of(deeper, found, log_runs, observed, hidden[depth].log_runs.num_budgets, options.level)
+        )
+        forms = form_errors(hidden[depth].fitted, known, options)
+        stack = Stack(
+            methods=hidden[depth].fitted,
+            forms=forms,
+            log_low=float(hidden[depth].log_runs.log_budgets[0]),
+            log_top=hidden[depth].log_runs.log_c_top,
+        )
+        laws = {n: widen_law(law, forms[n], options.level) for n, law in hidden[depth].fitted_laws.items()}
+        first = recommend(known, laws)
+        found = trials_of(depth, hidden[depth], log_runs, observed, log_runs.num_budgets, options.level)
+        trials += found
+        rows += [_row(t, t.law, forms[t.law], options) for t in found]
+        minima = {o.compute: o for o in observed.values()}
+        rows += [
+            _row(t, "default", forms[t.law], options)
+            if t.n_error is None
+            else _default_row(t, minima[t.compute], stack, options)
+            for t in found
+            if t.law == first
+        ]
         rows += _baseline_rows(hidden[depth].log_runs, observed, log_runs.num_budgets, depth)
-    return Backtest(trials=trials, rows=tuple(sorted(rows, key=lambda r: (r.hidden, r.compute_budget))))
+    return Backtest(trials=tuple(trials), rows=tuple(sorted(rows, key=lambda r: (r.hidden, r.compute_budget))))
 
 
-def _default_rows(
-    log_runs: LogRuns,
-    hidden: dict[int, Methods],
-    observed: dict[int, Observed],
-    trials: tuple[Trial, ...],
-    depth: int,
-    options: FitOptions,
-    recommend: Recommend,
-) -> list[BacktestRow]:
-    """What the default would have predicted with ``depth`` budgets held out."""
-    top = hidden[depth].log_runs.num_budgets
-    inner = tuple(
-        trial
-        for deeper, found in hidden.items()
-        if depth < deeper <= depth + options.max_hidden_budgets
-        for trial in trials_of(deeper, found, log_runs, observed, top, options.level)
-    )
-    law = recommend(inner, hidden[depth].with_laws(lambda law: widen_law(law, inner, options)).fitted_laws)
-    n_form, loss_form, _ = form_uncertainty([t for t in inner if t.law == law], options)
-    quantile = normal_quantile(options.level)
-    return [_row(t, "default", quantile, n_form, loss_form) for t in trials if t.hidden == depth and t.law == law]
-
-
-def _row(trial: Trial, law: str, quantile: float, n_form: float, loss_form: float) -> BacktestRow:
-    distance = trial.reach + REACH_OFFSET
+def _row(trial: Trial, name: str, form: FormError, options: FitOptions) -> BacktestRow:
+    """Scores one law's interval, strictly: what was observed counts as exact."""
+    quantile, distance = normal_quantile(options.level), trial.reach + REACH_OFFSET
     return BacktestRow(
         hidden=trial.hidden,
         compute_budget=trial.compute,
-        law=law,
+        law=name,
         log_n_opt_error=trial.n_error,
         log_loss_error=trial.loss_error,
         n_opt_covered=None
         if trial.n_error is None
-        else abs(trial.n_error) <= quantile * float(np.hypot(trial.n_sd, n_form * distance)),
-        loss_covered=abs(trial.loss_error) <= quantile * float(np.hypot(trial.loss_sd, loss_form * distance)),
+        else abs(trial.n_error) <= quantile * float(np.hypot(trial.n_sd, form.n_sd * distance)),
+        loss_covered=abs(trial.loss_error) <= quantile * float(np.hypot(trial.loss_sd, form.loss_sd * distance)),
+    )
+
+
+def _default_row(trial: Trial, target: Observed, stack: Stack, options: FitOptions) -> BacktestRow:
+    """Scores what the default would have answered, as strictly."""
+    size, loss = stack.together(trial.law, np.log([trial.compute]), options.level)
+    return BacktestRow(
+        hidden=trial.hidden,
+        compute_budget=trial.compute,
+        law="default",
+        log_n_opt_error=float(size.value[0] - target.log_n),
+        log_loss_error=float(loss.value[0] - target.log_loss),
+        n_opt_covered=bool(size.low[0] <= target.log_n <= size.high[0]),
+        loss_covered=bool(loss.low[0] <= target.log_loss <= loss.high[0]),
     )
 
 

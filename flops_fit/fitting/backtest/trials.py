@@ -61,9 +61,12 @@ class Trial:
     n_error: float | None
     """ln predicted minus ln observed N_opt; None where no minimum was observed."""
     n_sd: float
-    """Of that difference: the prediction's and the observation's."""
+    """Of the prediction."""
+    n_observed_sd: float
+    """Of what was observed."""
     loss_error: float
     loss_sd: float
+    loss_observed_sd: float
 
 
 def observed_minima(curves: tuple[IsoflopCurve, ...], level: float) -> dict[int, Observed]:
@@ -141,8 +144,10 @@ def _loss_trials(hidden: int, methods: Methods, log_runs: LogRuns, top: int, lev
                 reach=float(log_c[i] - methods.log_runs.log_c_top) / float(np.log(10)),
                 n_error=None,
                 n_sd=0.0,
+                n_observed_sd=0.0,
                 loss_error=float(error[i]),
-                loss_sd=float(np.hypot(sd[i], RUN_NOISE)),
+                loss_sd=float(sd[i]),
+                loss_observed_sd=RUN_NOISE,
             )
             for i in range(len(error))
         ]
@@ -170,9 +175,11 @@ def _optimum_trials(
                 factor=float(t.compute / methods.log_runs.budgets[-1]),
                 reach=float((log_c[i] - methods.log_runs.log_c_top) / np.log(10)),
                 n_error=float(n.value[i] - t.log_n),
-                n_sd=float(np.hypot(n_sd[i], t.log_n_sd)),
+                n_sd=float(n_sd[i]),
+                n_observed_sd=t.log_n_sd,
                 loss_error=float(loss.value[i] - t.log_loss),
-                loss_sd=float(np.hypot(loss_sd[i], t.log_loss_sd)),
+                loss_sd=float(loss_sd[i]),
+                loss_observed_sd=t.log_loss_sd,
             )
             for i, t in enumerate(targets)
         ]

@@ -6,7 +6,7 @@ import numpy as np
 
 from flops_fit.fitting.methods.approach3 import ParametricMethod
 from flops_fit.fitting.methods.chinchilla.fit import make_problem, parametric_information
-from flops_fit.fitting.methods.registry import Methods, compared_methods, method_phrase, method_title
+from flops_fit.fitting.methods.registry import Methods, method_phrase, method_title, stacked_methods
 from flops_fit.fitting.recommendation import default_law
 from flops_fit.fitting.scaling_laws import ScalingLaws
 from flops_fit.quantities import format_count
@@ -92,7 +92,7 @@ def _disagreement(laws: ScalingLaws) -> Iterator[Finding]:
     target = np.array([np.log(TARGET * laws.max_compute)])
     n_opt = {
         name: float(np.exp(laws.methods[name].optimum(target, laws.options.level)[0].value[0]))
-        for name in compared_methods()
+        for name in stacked_methods()
         if name in laws.methods
     }
     if len(n_opt) >= 2 and max(n_opt.values()) > DISAGREEMENT * min(n_opt.values()):
@@ -114,12 +114,12 @@ def _backtest(laws: ScalingLaws) -> Iterator[Finding]:
         yield Finding(
             level="warning",
             code="no_backtest",
-            message="Too few budgets to hold any out, so the answer is untested; a stated floor widens its intervals.",
+            message="Too few budgets to hold any out, so the answer is untested; its intervals are widened by what published sweeps showed.",
             advice="With five budgets or more the smaller ones can predict the larger.",
         )
         return
-    z_loss = float(np.sqrt(np.mean([(t.loss_error / t.loss_sd) ** 2 for t in own])))
-    sized = [t.n_error / t.n_sd for t in own if t.n_error is not None]
+    z_loss = float(np.sqrt(np.mean([(t.loss_error / np.hypot(t.loss_sd, t.loss_observed_sd)) ** 2 for t in own])))
+    sized = [t.n_error / np.hypot(t.n_sd, t.n_observed_sd) for t in own if t.n_error is not None]
     z_size = float(np.sqrt(np.mean(np.square(sized)))) if sized else 0.0
     for what, z, added in (
         ("N_opt", z_size, laws.recommendation.n_form_sd),

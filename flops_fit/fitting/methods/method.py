@@ -50,10 +50,10 @@ class Method:
     """A LawFit alone is a refused law, with the reason why it was not fitted."""
     preference: int | None = None
     """Rank by which the default law is chosen, 1 first; None is never chosen by default."""
-    votes: bool = False
-    """Whether its disagreement with the recommended law widens the interval."""
-    compared: bool = False
-    """Whether the finding `methods_disagree` compares its N_opt with the others'."""
+    stacked: bool = False
+    """Whether far outside the runs N_opt is an average that includes it."""
+    stacked_loss: bool = False
+    """Whether the loss is an average that includes it."""
     has_surface: bool = False
     """Whether it has a loss L(N, D) off the optimum."""
     min_budgets: int = MIN_BUDGETS

@@ -41,32 +41,33 @@ def register(*methods: Method) -> tuple[Method, ...]:
 
 METHODS: tuple[Method, ...] = register(
     Method(name="approach1", title="Approach 1", fit=fit_approach1),
-    Method(name="approach2", title="Approach 2", fit=fit_approach2, preference=4, votes=True, compared=True),
-    Method(name="akima", title="Akima spline", fit=fit_akima, preference=5, votes=True),
-    Method(name="approach3", title="Approach 3", fit=fit_approach3, preference=3, votes=True, has_surface=True),
+    Method(name="approach2", title="Approach 2", fit=fit_approach2, preference=4, stacked=True),
+    Method(name="akima", title="Akima spline", fit=fit_akima, preference=5),
+    Method(name="approach3", title="Approach 3", fit=fit_approach3, preference=3, has_surface=True),
     Method(
-        name="windowed",
-        title="Windowed Approach 3",
-        fit=fit_windowed,
-        preference=2,
-        votes=True,
-        compared=True,
-        has_surface=True,
+        name="windowed", title="Windowed Approach 3", fit=fit_windowed, preference=2, stacked=True, has_surface=True
     ),
     Method(
         name="extended",
         title="Extended law",
         fit=lambda inputs: fit_extended_law(inputs.log_runs, inputs.options),
         preference=1,
-        votes=True,
-        compared=True,
+        stacked=True,
+        stacked_loss=True,
         has_surface=True,
     ),
     Method(
         name="data_constrained", title="Data-constrained law", fit=fit_repeated_data, has_surface=True, min_budgets=0
     ),
 )
-BASELINE_TITLES = {"default": "Default choice", "ratio20": "Rule D/N = 20", "slope_half": "Rule a = 1/2"}
+STACK = "stack"
+"""What a prediction names as its law where several answer together."""
+BASELINE_TITLES = {
+    "default": "Default choice",
+    STACK: "Stack of laws",
+    "ratio20": "Rule D/N = 20",
+    "slope_half": "Rule a = 1/2",
+}
 """What else has rows in the backtest table: the default as each backtest would choose it, and two rules of thumb."""
 
 
@@ -88,14 +89,14 @@ def preferred_methods() -> tuple[str, ...]:
     return tuple(name for _, name in sorted(ranked))
 
 
-def voting_methods() -> tuple[str, ...]:
-    """Names of the methods whose disagreement widens an interval."""
-    return tuple(method.name for method in METHODS if method.votes)
+def stacked_methods() -> tuple[str, ...]:
+    """Names of the methods that answer together far outside the runs, and whose N_opt `methods_disagree` compares."""
+    return tuple(method.name for method in METHODS if method.stacked)
 
 
-def compared_methods() -> tuple[str, ...]:
-    """Names of the methods that the finding `methods_disagree` compares."""
-    return tuple(method.name for method in METHODS if method.compared)
+def loss_methods() -> tuple[str, ...]:
+    """Names of the methods that give the loss together."""
+    return tuple(method.name for method in METHODS if method.stacked_loss)
 
 
 def surface_methods() -> tuple[str, ...]:

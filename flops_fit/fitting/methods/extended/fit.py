@@ -1,27 +1,18 @@
-"""The fit of the extended law, many rows at a time.
+"""The fit of the extended law under several priors at once.
 
-The priors on ln k, c1, c2, h1 and h2 hold `form.py`'s law to Chinchilla as far as noise lets them, and
-ln alpha, ln beta ~ N(ln .35, .5): maximum a posteriori by Levenberg-Marquardt on log loss with Huber weights,
-sigma re-estimated with effective degrees of freedom. Everything is batched, one row for each set of runs or prior.
+The priors hold `form.py`'s law to Chinchilla as far as noise lets them: maximum a posteriori by Levenberg-Marquardt on
+log loss with Huber weights, sigma re-estimated with effective degrees of freedom. Everything is batched, one row for
+each prior.
 
 Source: ours; research/science.md sections 2 and 3 hold the recipe and its calibration.
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 
-from flops_fit.fitting.methods.extended.form import (
-    LN_E,
-    NUM_PARAMETERS,
-    SHAPE_PARAMETERS,
-    U,
-    V,
-    extended_jacobian,
-    extended_log_loss,
-)
-from flops_fit.fitting.methods.extended.prior import log_evidence
+from flops_fit.fitting.methods.extended.form import LN_ALPHA, LN_BETA, LN_E, NUM_PLAIN, Form, U, V
+from flops_fit.fitting.methods.extended.prior import Priors, log_evidence
 from flops_fit.records import FloatArray
 
 START_EXPONENTS = np.geomspace(0.15, 0.7, 5)
@@ -33,201 +24,158 @@ HUBER_SCALE = 1.5
 HUBER_CONSISTENCY = 1.168
 """The weighted mean square of normal residuals understates what a Huber estimate's variance is made of by this
 factor: E psi^2 E w / (E psi')^2 over E psi z, at HUBER_SCALE (Huber 1981, section 7.6)."""
-LONGEST_STEP, SHORTEST_STEP = 0.7, 1e-10
+LONGEST_STEP, SHORTEST_STEP = 0.7, 1e-6
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Problem:
+    """The runs and the law's form for them."""
+
+    form: Form
+    x: FloatArray
+    """Centred ln N, shape (n,)."""
+    y: FloatArray
+    log_loss: FloatArray
+    weights: FloatArray
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ExtendedFits:
-    """Posterior modes, one row for each replicate."""
+    """Posterior modes, one row for each prior."""
 
-    parameters: FloatArray
-    """(ln E, u, v, ln alpha, ln beta, ln k, c1, c2, h1, h2), shape (R, 10)."""
+    rows: FloatArray
+    """Parameters, shape (R, p)."""
     covariance: FloatArray
-    """Of the parameters, shape (R, 10, 10)."""
+    """Of the parameters, shape (R, p, p)."""
     covariance_shape_held: FloatArray
-    """The same with k, c1, c2, h1, h2 held at their values: zero in their rows and columns."""
+    """The same with k, h and the walks held at their values: zero in their rows and columns."""
     sigma: FloatArray
     """Sd of log loss around the law, shape (R,)."""
     dof: FloatArray
     """Runs minus effective parameters, at least 1, shape (R,)."""
-    centre_n: FloatArray
-    """What ln N was centred on, shape (R,)."""
-    centre_d: FloatArray
     converged: FloatArray
     """1.0 where the last step was small, shape (R,)."""
     log_evidence: FloatArray
     """Log probability of the runs under the row's prior, up to a constant, shape (R,)."""
 
 
-class _Data(NamedTuple):
-    x: FloatArray
-    y: FloatArray
-    log_loss: FloatArray
-    weights: FloatArray
-    low: FloatArray
-    high: FloatArray
-
-
-def fit_extended(
-    log_n: FloatArray, log_d: FloatArray, log_loss: FloatArray, weights: FloatArray, mean: FloatArray, prior: FloatArray
-) -> ExtendedFits:
-    """Fits every row.
-
-    Args:
-        log_n: ln N, shape (R, n).
-        log_d: ln D, shape (R, n).
-        log_loss: ln loss, shape (R, n).
-        weights: Weight of each run; 0 leaves it out, shape (R, n).
-        mean: Of the prior, shape (10,).
-        prior: Its precision, shape (R, 10, 10).
-    """
-    total = weights.sum(1)
-    centre_n, centre_d = ((weights * c).sum(1) / total for c in (log_n, log_d))
-    lowest = np.where(weights > 0, log_loss, np.inf).min(1)
-    low, high = extended_bounds(lowest)
-    data = _Data(log_n - centre_n[:, None], log_d - centre_d[:, None], log_loss, weights, low, high)
-    parameters = _start(data)
-    robust = np.ones_like(weights)
-    sigma = np.full(len(weights), 0.01)
+def fit_extended(problem: Problem, priors: Priors) -> ExtendedFits:
+    """Fits the runs under every prior."""
+    count, total = len(priors.precision), float(problem.weights.sum())
+    rows = np.repeat(_start(problem)[None], count, axis=0)
+    w = np.repeat(problem.weights[None], count, axis=0)
+    sigma = np.full(count, 0.01)
     for _ in range(HUBER_ROUNDS):
-        parameters, _ = _maximise(data, weights * robust, parameters, mean, prior, sigma, rounds=5)
-        residual = log_loss - extended_log_loss(parameters, data.x, data.y)
-        _, dof = _freedom(data, weights * robust, parameters, prior, sigma)
-        sigma = np.maximum(_robust_sd(residual, weights) * np.sqrt(total / dof), SIGMA_FLOOR)
-        robust = np.minimum(1.0, HUBER_SCALE * sigma[:, None] / np.maximum(np.abs(residual), 1e-300))
-    w = weights * robust
+        rows, _ = _maximise(problem, w, rows, priors, sigma, rounds=5)
+        log_loss, jacobian = problem.form.jacobian(rows, problem.x, problem.y)
+        size = np.abs(problem.log_loss - log_loss)
+        dof = _freedom(_information(jacobian, w), priors.precision, sigma, total)
+        sigma = np.maximum(1.4826 * np.median(size, axis=1) * np.sqrt(total / dof), SIGMA_FLOOR)
+        w = problem.weights * np.minimum(1.0, HUBER_SCALE * sigma[:, None] / np.maximum(size, 1e-300))
     for last in (*[False] * (SIGMA_ROUNDS - 1), True):
-        rounds = LAST_ROUNDS if last else 8
-        parameters, step = _maximise(data, w, parameters, mean, prior, sigma, rounds=rounds)
-        misfit = (w * (log_loss - extended_log_loss(parameters, data.x, data.y)) ** 2).sum(1)
-        information, dof = _freedom(data, w, parameters, prior, sigma)
+        rows, step = _maximise(problem, w, rows, priors, sigma, rounds=LAST_ROUNDS if last else 8)
+        log_loss, jacobian = problem.form.jacobian(rows, problem.x, problem.y)
+        misfit = (w * (problem.log_loss - log_loss) ** 2).sum(1)
+        information = _information(jacobian, w)
+        dof = _freedom(information, priors.precision, sigma, total)
         sigma = np.maximum(np.sqrt(HUBER_CONSISTENCY * misfit / dof), SIGMA_FLOOR)
-    held = [i for i in range(NUM_PARAMETERS) if i not in SHAPE_PARAMETERS]
+    squared = _information(jacobian, w * problem.weights)
     return ExtendedFits(
-        parameters=parameters,
-        covariance=_covariance(data, w, parameters, prior, sigma, list(range(NUM_PARAMETERS))),
-        covariance_shape_held=_covariance(data, w, parameters, prior, sigma, held),
+        rows=rows,
+        covariance=_covariance(information, squared, priors.precision, sigma, list(range(rows.shape[1]))),
+        covariance_shape_held=_covariance(
+            information, squared, priors.precision, sigma, [LN_E, U, V, LN_ALPHA, LN_BETA]
+        ),
         sigma=sigma,
         dof=dof,
-        centre_n=centre_n,
-        centre_d=centre_d,
         converged=(step < 1e-3).astype(np.float64),
-        log_evidence=log_evidence(misfit, total, sigma, parameters - mean, information, prior),
+        log_evidence=log_evidence(misfit, total, sigma, rows - priors.mean, information, priors.precision),
     )
 
 
-def extended_bounds(lowest: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Bounds of the parameters, each (R, 10); ``lowest`` is the ln of each row's smallest loss."""
-    low = np.tile([0.0, -14.0, -14.0, np.log(0.03), np.log(0.03), -1.2, -0.2, -0.2, -0.5, -0.5], (len(lowest), 1))
-    high = np.tile([0.0, 6.0, 6.0, np.log(2.5), np.log(2.5), 1.2, 0.2, 0.2, 0.5, 0.5], (len(lowest), 1))
-    low[:, LN_E] = lowest + np.log(0.02)
-    high[:, LN_E] = lowest + np.log(0.995)
-    for bound in (low, high):
-        bound[:, [U, V]] += lowest[:, None]
+def bounds(lowest: float, num_parameters: int) -> tuple[FloatArray, FloatArray]:
+    """Bounds of the parameters, each (p,); ``lowest`` is the ln of the smallest loss."""
+    low, high = np.full((2, num_parameters), [[-6.0], [6.0]])
+    low[:NUM_PLAIN] = lowest + np.log(0.02), lowest - 14, lowest - 14, np.log(0.03), np.log(0.03), -1.2, -0.5
+    high[:NUM_PLAIN] = lowest + np.log(0.995), lowest + 6, lowest + 6, np.log(2.5), np.log(2.5), 1.2, 0.5
     return low, high
 
 
-def _start(data: _Data) -> FloatArray:
-    """Best of a 5 x 5 grid of exponents, E, A, B by clipped weighted least squares."""
-    loss = np.exp(data.log_loss)
-    lowest = np.where(data.weights > 0, loss, np.inf).min(1)
-    w = data.weights / loss**2
-    best = np.full(len(loss), np.inf)
-    chosen = np.zeros((len(loss), NUM_PARAMETERS))
-    for alpha in START_EXPONENTS:
-        for beta in START_EXPONENTS:
-            basis = np.stack([np.ones_like(loss), np.exp(-alpha * data.x), np.exp(-beta * data.y)], axis=1)
-            normal = (basis * w[:, None, :]) @ basis.transpose(0, 2, 1)
-            normal[:, range(3), range(3)] *= 1 + 1e-9
-            right = (basis @ (w * loss)[:, :, None])[:, :, 0]
-            terms = np.linalg.solve(normal, right[:, :, None])[:, :, 0]
-            terms[:, 0] = np.clip(terms[:, 0], 0.05 * lowest, 0.98 * lowest)
-            terms[:, 1:] = np.maximum(terms[:, 1:], 0.01 * lowest[:, None])
-            sse = (w * (loss - np.einsum("ri,rin->rn", terms, basis)) ** 2).sum(1)
-            better = sse < best
-            best = np.where(better, sse, best)
-            fixed = np.full((len(loss), 2), [np.log(alpha), np.log(beta)])
-            candidate = np.concatenate([np.log(terms), fixed, np.zeros((len(loss), len(SHAPE_PARAMETERS)))], axis=1)
-            chosen[better] = candidate[better]
-    return np.clip(chosen, data.low, data.high)
+def _start(problem: Problem) -> FloatArray:
+    """Best of a 5 x 5 grid of exponents, E, A, B by clipped weighted least squares; one row."""
+    loss = np.exp(problem.log_loss)
+    w = problem.weights / loss**2
+    alpha, beta = (e.reshape(-1, 1) for e in np.meshgrid(START_EXPONENTS, START_EXPONENTS))
+    basis = np.stack([np.ones((len(alpha), len(loss))), np.exp(-alpha * problem.x), np.exp(-beta * problem.y)], axis=1)
+    normal = (basis * w) @ basis.transpose(0, 2, 1)
+    normal[:, range(3), range(3)] *= 1 + 1e-9
+    terms = np.linalg.solve(normal, (basis @ (w * loss))[:, :, None])[:, :, 0]
+    terms[:, 0] = np.clip(terms[:, 0], 0.05 * loss.min(), 0.98 * loss.min())
+    terms[:, 1:] = np.maximum(terms[:, 1:], 0.01 * loss.min())
+    best = int(np.argmin((w * (loss - np.einsum("gi,gin->gn", terms, basis)) ** 2).sum(1)))
+    row = np.zeros(problem.form.num_parameters)
+    row[[LN_E, U, V]] = np.log(terms[best])
+    row[[LN_ALPHA, LN_BETA]] = np.log([alpha[best, 0], beta[best, 0]])
+    return np.clip(row, *bounds(float(problem.log_loss.min()), len(row)))
 
 
 def _maximise(
-    data: _Data,
-    weights: FloatArray,
-    parameters: FloatArray,
-    mean: FloatArray,
-    prior: FloatArray,
-    sigma: FloatArray,
-    rounds: int,
+    problem: Problem, weights: FloatArray, rows: FloatArray, priors: Priors, sigma: FloatArray, rounds: int
 ) -> tuple[FloatArray, FloatArray]:
     """Levenberg-Marquardt on the log posterior times sigma^2; returns the mode and the last step's size."""
-    penalty = sigma[:, None, None] ** 2 * prior
-    damping = np.full(len(weights), 1e-3)
-    value = _penalised(data, weights, parameters, mean, penalty)
-    size = np.full(len(weights), np.inf)
-    diagonal = np.arange(NUM_PARAMETERS)
+    low, high = bounds(float(problem.log_loss.min()), rows.shape[1])
+    penalty = sigma[:, None, None] ** 2 * priors.precision
+    damping = np.full(len(rows), 1e-3)
+    size = np.full(len(rows), np.inf)
+    diagonal = np.arange(rows.shape[1])
+
+    def evaluate(at: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+        log_loss, jacobian = problem.form.jacobian(at, problem.x, problem.y)
+        residual, off = problem.log_loss - log_loss, at - priors.mean
+        return (weights * residual**2).sum(1) + np.einsum("ri,rij,rj->r", off, penalty, off), residual, jacobian
+
+    value, residual, jacobian = evaluate(rows)
     for _ in range(rounds):
-        residual = data.log_loss - extended_log_loss(parameters, data.x, data.y)
-        jacobian = extended_jacobian(parameters, data.x, data.y)
-        weighted = jacobian * weights[..., None]
-        curvature = weighted.transpose(0, 2, 1) @ jacobian + penalty
-        gradient = np.einsum("rni,rn->ri", weighted, residual) - np.einsum("rij,rj->ri", penalty, parameters - mean)
-        scale = np.einsum("rii->ri", curvature)
-        damped = curvature.copy()
-        damped[:, diagonal, diagonal] += damping[:, None] * scale + 1e-12
+        gradient = np.einsum("rni,rn->ri", jacobian, weights * residual)
+        gradient -= np.einsum("rij,rj->ri", penalty, rows - priors.mean)
+        damped = _information(jacobian, weights) + penalty
+        damped[:, diagonal, diagonal] *= 1 + damping[:, None]
+        damped[:, diagonal, diagonal] += 1e-12
         step = np.linalg.solve(damped, gradient[:, :, None])[:, :, 0]
-        trial = np.clip(parameters + np.clip(step, -LONGEST_STEP, LONGEST_STEP), data.low, data.high)
-        new = _penalised(data, weights, trial, mean, penalty)
+        trial = np.clip(rows + np.clip(step, -LONGEST_STEP, LONGEST_STEP), low, high)
+        new, new_residual, new_jacobian = evaluate(trial)
         better = new <= value
-        size = np.where(better, np.abs(trial - parameters).max(1), size)
-        parameters = np.where(better[:, None], trial, parameters)
-        value = np.where(better, new, value)
+        size = np.where(better, np.abs(trial - rows).max(1), size)
+        rows, value = np.where(better[:, None], trial, rows), np.where(better, new, value)
+        residual = np.where(better[:, None], new_residual, residual)
+        jacobian = np.where(better[:, None, None], new_jacobian, jacobian)
         damping = np.where(better, damping * 0.2, damping * 10)
         if size.max() < SHORTEST_STEP:
             break
-    return parameters, size
+    return rows, size
 
 
-def _penalised(
-    data: _Data, weights: FloatArray, parameters: FloatArray, mean: FloatArray, penalty: FloatArray
-) -> FloatArray:
-    residual = data.log_loss - extended_log_loss(parameters, data.x, data.y)
-    off = parameters - mean
-    return np.asarray((weights * residual**2).sum(1) + np.einsum("ri,rij,rj->r", off, penalty, off))
-
-
-def _freedom(
-    data: _Data, weights: FloatArray, parameters: FloatArray, prior: FloatArray, sigma: FloatArray
-) -> tuple[FloatArray, FloatArray]:
-    """Information J' W J, (R, 10, 10), and the degrees of freedom that the runs have left, at least 1, (R,)."""
-    information = _information(data, weights, parameters)
-    used = np.einsum("rii->r", np.linalg.solve(information + sigma[:, None, None] ** 2 * prior, information))
-    return information, np.maximum(data.weights.sum(1) - used, 1.0)
-
-
-def _information(data: _Data, weights: FloatArray, parameters: FloatArray) -> FloatArray:
-    jacobian = extended_jacobian(parameters, data.x, data.y)
+def _information(jacobian: FloatArray, weights: FloatArray) -> FloatArray:
     return np.asarray((jacobian * weights[..., None]).transpose(0, 2, 1) @ jacobian)
 
 
+def _freedom(information: FloatArray, prior: FloatArray, sigma: FloatArray, total: float) -> FloatArray:
+    """Degrees of freedom that the runs have left, at least 1, shape (R,)."""
+    used = np.einsum("rii->r", np.linalg.solve(information + sigma[:, None, None] ** 2 * prior, information))
+    return np.asarray(np.maximum(total - used, 1.0))
+
+
 def _covariance(
-    data: _Data, weights: FloatArray, parameters: FloatArray, prior: FloatArray, sigma: FloatArray, free: list[int]
+    information: FloatArray, squared: FloatArray, prior: FloatArray, sigma: FloatArray, free: list[int]
 ) -> FloatArray:
     """Sandwich A^-1 (J' W^2 J + P) A^-1 sigma^2 with A = J' W J + P, over the free parameters.
 
     Weights express relevance, not noise; with weights of one it is A^-1 sigma^2. Robust
     weights are meant as noise, and runs of weight w < 1 count as w here.
     """
-    index = np.ix_(range(len(weights)), free, free)
-    scaled_prior = (sigma[:, None, None] ** 2 * prior)[index]
-    bread = np.linalg.inv(_information(data, weights, parameters)[index] + scaled_prior)
-    meat = _information(data, weights * data.weights, parameters)[index] + scaled_prior
-    out = np.zeros((len(weights), NUM_PARAMETERS, NUM_PARAMETERS))
-    out[index] = bread @ meat @ bread * sigma[:, None, None] ** 2
+    index = np.ix_(range(len(sigma)), free, free)
+    scale = sigma[:, None, None] ** 2
+    bread = np.linalg.inv((information + scale * prior)[index])
+    out = np.zeros_like(information)
+    out[index] = bread @ (squared + scale * prior)[index] @ bread * scale
     return out
-
-
-def _robust_sd(residual: FloatArray, weights: FloatArray) -> FloatArray:
-    """1.4826 times the median absolute residual of the runs that enter, by row."""
-    return np.asarray(1.4826 * np.nanmedian(np.where(weights > 0, np.abs(residual), np.nan), axis=1))

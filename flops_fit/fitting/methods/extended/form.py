@@ -1,75 +1,112 @@
 """The form of the extended law: its loss and its derivatives.
 
     L = E + (T1^(1/k) + T2^(1/k))^k
-    ln T1 = u - alpha x + c1 x^2
-    ln T2 = v - beta y + c2 y^2 + h1 e^(-y/2) + h2 e^(-y)
+    ln T1 = u - integral of alpha from 0 to x,    ln alpha(x) = ln alpha0 + tau a(x)
+    ln T2 = v - integral of beta from 0 to y + h e^(-y/2),    ln beta(y) = ln beta0 + tau b(y)
 
-with x, y centred ln N, ln D; Chinchilla is k = 1 and the others 0. k sets how the two terms mix, c1 and c2 how they
-bend, h1 and h2 what short runs lose beyond a power law of D. Tokens that are wasted at the start cost B (D - W)^-beta,
-about B D^-beta (1 + beta W / D), which is h2; what an optimiser has not averaged out fades more slowly, as h1 does.
+with x, y centred ln N, ln D. Chinchilla is k = 1, tau = h = 0. k sets how the two terms mix, h what short runs lose
+beyond a power law of D (what an optimiser has not averaged out fades about so), and the local exponents alpha and beta
+follow walks (`walk.py`), which are positive and return to their average outside the runs.
 
-Source: ours; research/science.md sections 2 and 3 hold the form without h1 and h2 and its calibration.
+Source: ours; research/honesty-walk.md holds the measurements that chose it.
 """
+
+from dataclasses import dataclass
 
 import numpy as np
 
+from flops_fit.fitting.methods.extended.walk import Walk
 from flops_fit.records import FloatArray
 
-NUM_PARAMETERS = 10
-LN_E, U, V, LN_ALPHA, LN_BETA, LN_K, C1, C2, H1, H2 = range(NUM_PARAMETERS)
-SHAPE_PARAMETERS = (LN_K, C1, C2, H1, H2)
+NUM_PLAIN = 7
+LN_E, U, V, LN_ALPHA, LN_BETA, LN_K, H = range(NUM_PLAIN)
+"""The parameters of a row; after them come the coefficients of the walk in ln N, then of that in ln D."""
 SHORTEST = -6.0
 """Below this y, which no run reaches, the excess loss of short runs stops growing."""
 
 
-def extended_log_loss(parameters: FloatArray, x: FloatArray, y: FloatArray) -> FloatArray:
-    """Log: ln L of parameters (R, 10) at centred logs (R, m) or (m,), shape (R, m)."""
-    log_term, _, _ = _log_reducible(parameters, x, y)
-    return np.logaddexp(parameters[:, [LN_E]], log_term)
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Form:
+    """The law for rows of parameters (R, p); each row has its own tau."""
+
+    walk_n: Walk
+    walk_d: Walk
+    tau: FloatArray
+    """Standard deviation of ln alpha and ln beta along their walks, shape (R,)."""
+
+    @property
+    def num_parameters(self) -> int:
+        """How many parameters a row has."""
+        return int(NUM_PLAIN + self.walk_n.root.shape[1] + self.walk_d.root.shape[1])
+
+    def log_loss(self, rows: FloatArray, x: FloatArray, y: FloatArray) -> FloatArray:
+        """Log: ln L at centred logs (m,) or (R, m), shape (R, m)."""
+        terms = _Terms(self, rows, x, y)
+        return np.asarray(np.logaddexp(rows[:, [LN_E]], terms.log_reducible))
+
+    def jacobian(self, rows: FloatArray, x: FloatArray, y: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Log: ln L (R, m) and its derivatives by the parameters (R, m, p)."""
+        terms = _Terms(self, rows, x, y)
+        log_loss = np.logaddexp(rows[:, [LN_E]], terms.log_reducible)
+        reducible = np.exp(terms.log_reducible - log_loss)
+        first, second = reducible * terms.share, reducible * (1 - terms.share)
+        out = np.empty((*log_loss.shape, self.num_parameters))
+        out[..., LN_E], out[..., U], out[..., V] = 1 - reducible, first, second
+        out[..., LN_K] = reducible * terms.entropy * np.exp(rows[:, [LN_K]])
+        out[..., H] = second * terms.half
+        self._add_exponents(out, -first[..., None] * terms.travel_n, -second[..., None] * terms.travel_d)
+        return log_loss, out
+
+    def balance(
+        self, rows: FloatArray, x: FloatArray, y: FloatArray, cost_slope: FloatArray
+    ) -> tuple[FloatArray, FloatArray]:
+        """Balance ln(gain of size) - ln(gain of data) along a budget (R, m), 0 at its optimum, and its derivatives.
+
+        Positive where more parameters pay. ``cost_slope`` is how fast ln D falls per e-fold of N on the budget.
+        """
+        terms = _Terms(self, rows, x, y)
+        at_n, at_d = (walk.at(z) * e for walk, z, e in ((self.walk_n, x, terms.alpha), (self.walk_d, y, terms.beta)))
+        alpha, beta = at_n.sum(-1), at_d.sum(-1)
+        gain_d = np.maximum(beta + 0.5 * rows[:, [H]] * terms.half * (y > SHORTEST), 1e-3 * beta)
+        k = np.exp(rows[:, [LN_K]])
+        balance = (terms.log_first - terms.log_second) / k + np.log(alpha) - np.log(gain_d * cost_slope)
+        out = np.zeros((*balance.shape, self.num_parameters))
+        out[..., U], out[..., V] = 1 / k, -1 / k
+        out[..., LN_K] = -(terms.log_first - terms.log_second) / k
+        out[..., H] = -terms.half / k - 0.5 * terms.half * (y > SHORTEST) / gain_d
+        self._add_exponents(
+            out,
+            at_n / alpha[..., None] - terms.travel_n / k[..., None],
+            terms.travel_d / k[..., None] - at_d / gain_d[..., None],
+        )
+        return balance, out
+
+    def _add_exponents(self, out: FloatArray, by_n: FloatArray, by_d: FloatArray) -> None:
+        """Fills the derivatives by the exponents from those by the log exponents at the knots, (R, m, knots)."""
+        out[..., LN_ALPHA], out[..., LN_BETA] = by_n.sum(-1), by_d.sum(-1)
+        tau = self.tau[:, None, None]
+        middle = NUM_PLAIN + self.walk_n.root.shape[1]
+        out[..., NUM_PLAIN:middle] = tau * (by_n @ self.walk_n.root)
+        out[..., middle:] = tau * (by_d @ self.walk_d.root)
 
 
-def extended_jacobian(parameters: FloatArray, x: FloatArray, y: FloatArray) -> FloatArray:
-    """Jacobian d ln L / d parameters, shape (R, m, 10)."""
-    x, y = np.broadcast_arrays(*(np.atleast_2d(v) for v in (x, y)))
-    log_term, share, entropy = _log_reducible(parameters, x, y)
-    log_loss = np.logaddexp(parameters[:, [LN_E]], log_term)
-    reducible = np.exp(log_term - log_loss)
-    out = np.empty((*log_loss.shape, NUM_PARAMETERS))
-    first, second = reducible * share, reducible * (1 - share)
-    half = _half_shortness(y)
-    out[..., LN_E] = 1 - reducible
-    out[..., U], out[..., V] = first, second
-    out[..., LN_ALPHA] = -first * x * np.exp(parameters[:, [LN_ALPHA]])
-    out[..., LN_BETA] = -second * y * np.exp(parameters[:, [LN_BETA]])
-    out[..., LN_K] = reducible * entropy * np.exp(parameters[:, [LN_K]])
-    out[..., C1], out[..., C2] = first * x * x, second * y * y
-    out[..., H1], out[..., H2] = second * half, second * half**2
-    return out
+class _Terms:
+    """What the loss and its derivatives share."""
 
-
-def log_loss_slope(parameters: FloatArray, x: FloatArray, y: FloatArray, cost_slope: FloatArray) -> FloatArray:
-    """Slope d ln L / d ln N along one budget, where ln D falls by ``cost_slope`` per e-fold of N; (R, m)."""
-    log_term, share, _ = _log_reducible(parameters, x, y)
-    reducible = np.exp(log_term - np.logaddexp(parameters[:, [LN_E]], log_term))
-    down = -np.exp(parameters[:, [LN_ALPHA]]) + 2 * parameters[:, [C1]] * x
-    half = np.where(y > SHORTEST, _half_shortness(y), 0.0)
-    fading = 0.5 * parameters[:, [H1]] * half + parameters[:, [H2]] * half**2
-    up = -np.exp(parameters[:, [LN_BETA]]) + 2 * parameters[:, [C2]] * y - fading
-    return np.asarray(reducible * (share * down - (1 - share) * up * cost_slope))
-
-
-def _log_reducible(parameters: FloatArray, x: FloatArray, y: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Log: ln (L - E), the share of T1^(1/k) in the sum, and the entropy of the two shares."""
-    p = [parameters[:, i : i + 1] for i in range(NUM_PARAMETERS)]
-    k, half = np.exp(p[LN_K]), _half_shortness(y)
-    first = (p[U] - np.exp(p[LN_ALPHA]) * x + p[C1] * x * x) / k
-    second = (p[V] - np.exp(p[LN_BETA]) * y + p[C2] * y * y + p[H1] * half + p[H2] * half**2) / k
-    total = np.logaddexp(first, second)
-    share = np.exp(first - total)
-    entropy = total - share * first - (1 - share) * second
-    return k * total, share, entropy
-
-
-def _half_shortness(y: FloatArray) -> FloatArray:
-    """e^(-y/2): the root of the runs' geometric mean of D over D."""
-    return np.asarray(np.exp(-0.5 * np.maximum(y, SHORTEST)))
+    def __init__(self, form: Form, rows: FloatArray, x: FloatArray, y: FloatArray) -> None:
+        middle = NUM_PLAIN + form.walk_n.root.shape[1]
+        tau = form.tau[:, None]
+        alpha = np.exp(rows[:, [LN_ALPHA]] + tau * (rows[:, NUM_PLAIN:middle] @ form.walk_n.root.T))
+        beta = np.exp(rows[:, [LN_BETA]] + tau * (rows[:, middle:] @ form.walk_d.root.T))
+        self.alpha, self.beta = alpha[:, None, :], beta[:, None, :]
+        """Exponents at the knots, (R, 1, knots)."""
+        self.travel_n, self.travel_d = form.walk_n.integral(x) * self.alpha, form.walk_d.integral(y) * self.beta
+        self.half = np.exp(-0.5 * np.maximum(y, SHORTEST))
+        self.log_first = rows[:, [U]] - self.travel_n.sum(-1)
+        self.log_second = rows[:, [V]] - self.travel_d.sum(-1) + rows[:, [H]] * self.half
+        k = np.exp(rows[:, [LN_K]])
+        first, second = self.log_first / k, self.log_second / k
+        total = np.logaddexp(first, second)
+        self.share = np.exp(first - total)
+        self.log_reducible = k * total
+        self.entropy = total - self.share * first - (1 - self.share) * second

@@ -3,10 +3,10 @@
 The answer is the mean over the priors of `prior.py`, each with its share of the evidence, and its variance
 is theirs plus the spread between them. The optimum is solved on the user's FLOPs; its standard error follows from
 the posterior covariance by the delta method and the implicit-function theorem, its interval from Student's t. The
-statistical part holds the shape (k, c1, c2, h1, h2) fixed; the model-form part is what freeing it adds.
+statistical part holds the shape (k, h and the walks) fixed; the model-form part is what freeing it adds.
 
 Runs far above their budget's best enter only where they agree with the others: the law is first fitted to runs
-within 10% of their budget's best, and if it misses the far ones by more than noise explains they stay out.
+within a few percent of their budget's best, and if it misses the far ones by more than noise explains they stay out.
 """
 
 from dataclasses import dataclass, fields, replace
@@ -16,55 +16,97 @@ from numpy.typing import NDArray
 
 from flops_fit.fitting.flops_function import FlopsFunction
 from flops_fit.fitting.inputs.log_runs import LogRuns, near_optimum, take_log_runs
-from flops_fit.fitting.methods.extended.fit import ExtendedFits, extended_bounds, fit_extended
-from flops_fit.fitting.methods.extended.form import extended_jacobian, extended_log_loss, log_loss_slope
+from flops_fit.fitting.methods.extended.fit import ExtendedFits, Problem, bounds, fit_extended
+from flops_fit.fitting.methods.extended.form import LN_ALPHA, LN_BETA, LN_E, LN_K, NUM_PLAIN, Form
 from flops_fit.fitting.methods.extended.prior import shape_priors
+from flops_fit.fitting.methods.extended.walk import OUTSIDE, make_walk
 from flops_fit.fitting.methods.result import LawFit, refused_law
 from flops_fit.fitting.options import FitOptions
 from flops_fit.fitting.uncertainty.resampling import group_correlation, t_quantile
 from flops_fit.fitting.uncertainty.spread import Spread
 from flops_fit.records import FloatArray, Interval
 
-MAX_MISFIT = 1.5
-"""Noise alone gives 1; far runs that miss by more than this follow another law."""
+MAX_MISFIT = 2.0
+"""Noise alone gives 1; far runs that miss by more than this follow another law. At 1.5 the cut fired by chance."""
 MIN_RUNS = 8
 """The five Chinchilla parameters and three to estimate the noise; priors constrain the others."""
 REACH = 12.0
 """The optimum is looked for this many e-folds of N around the middle of the runs."""
 MIN_SHARE = 1e-3
 """Priors with a smaller share of the evidence than this are dropped."""
-NAMES = ("E", "log_A_at_centre", "log_B_at_centre", "alpha", "beta", "k", "c1", "c2", "h1", "h2")
+PLAIN_NAMES = ("E", "log_A_at_centre", "log_B_at_centre", "alpha", "beta", "k", "h")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Weighed:
-    """The extended law under every prior that the runs allow, and the share of each."""
+    """The extended law under every prior that the runs allow, and the share of each.
 
+    ``form`` and the rows hold the knots outside the runs too.
+    """
+
+    form: Form
     fits: ExtendedFits
     """One row for each prior."""
     share: FloatArray
     """Of the evidence, shape (R,), sums to 1."""
+    centre_n: float
+    centre_d: float
 
     def average(self, rows: FloatArray) -> FloatArray:
         """Mean over priors of rows (R, ...)."""
         return np.asarray(np.tensordot(self.share, rows, axes=1))
 
+    def covariance(self, value: FloatArray, gradient: FloatArray) -> FloatArray:
+        """Covariance (m, m) of values (R, m) with gradients (R, m, p), the spread between priors included."""
+        between = value - self.average(value)
+        each = gradient @ self.fits.covariance @ gradient.transpose(0, 2, 1)
+        return self.average(each + between[:, :, None] * between[:, None, :])
+
     def standard_errors(self, value: FloatArray, gradient: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Total, and with the shape held, standard error (m,) of values (R, m) with gradients (R, m, 10)."""
-        fits = self.fits
+        """Total, and with the shape held, standard error (m,) of values (R, m) with gradients (R, m, p)."""
         total, held = (
-            np.maximum(np.einsum("rmi,rij,rmj->rm", gradient, c, gradient), 0.0)
-            for c in (fits.covariance, fits.covariance_shape_held)
+            np.maximum(np.einsum("rmi,rij,rmj->rm", gradient, c, gradient, optimize=True), 0.0)
+            for c in (self.fits.covariance, self.fits.covariance_shape_held)
         )
-        between = (value - self.average(value)) ** 2
-        both = self.average(total + between)
+        both = self.average(total + (value - self.average(value)) ** 2)
         return np.sqrt(both), np.sqrt(np.minimum(self.average(held), both))
 
     def log_loss(self, log_n: FloatArray, log_d: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Log: ln loss (R, m) and its gradient (R, m, 10) at sizes and tokens of shape (m,) or (R, m)."""
-        x, y = log_n - self.fits.centre_n[:, None], log_d - self.fits.centre_d[:, None]
-        parameters = self.fits.parameters
-        return extended_log_loss(parameters, x, y), extended_jacobian(parameters, x, y)
+        """Log: ln loss (R, m) and its gradient (R, m, p) at sizes and tokens of shape (m,) or (R, m)."""
+        return self.form.jacobian(self.fits.rows, log_n - self.centre_n, log_d - self.centre_d)
+
+    def balance(self, flops: FlopsFunction, log_c: FloatArray, log_n: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Balance along budgets: `Form.balance` at ln C and ln N that broadcast to (R, m)."""
+        x, y = log_n - self.centre_n, flops.log_tokens(log_c, log_n) - self.centre_d
+        return self.form.balance(self.fits.rows, x, y, flops.slope(log_n))
+
+    def optimum(self, flops: FlopsFunction, log_compute: FloatArray) -> FloatArray:
+        """Log: ln N_opt of every row, shape (R, m): where the balance along the budget changes sign.
+
+        Of several sign changes the one nearest the middle of the runs is taken, on a grid refined by bisection.
+        """
+        log_c = np.asarray(log_compute, dtype=np.float64)
+        rows, grid = np.arange(len(self.share)), np.linspace(-REACH, REACH, 49)
+        middle = 0.5 * (log_c - np.median(flops.log_ratio) + self.centre_n - self.centre_d)
+        low = np.empty((len(rows), len(log_c)))
+        for j, centre in enumerate(middle):
+            pays = self.balance(flops, log_c[j], centre + grid[None])[0]
+            turns = (pays[:, :-1] > 0) & (pays[:, 1:] <= 0)
+            distance = np.where(turns, np.abs(grid[:-1]), np.inf)
+            cell = np.where(turns.any(1), np.argmin(distance, axis=1), np.argmin(np.abs(pays[:, :-1]), axis=1))
+            low[:, j] = centre + grid[cell]
+        high = low + (grid[1] - grid[0])
+        for _ in range(40):
+            centre = 0.5 * (low + high)
+            rising = self.balance(flops, log_c, centre)[0] > 0
+            low, high = np.where(rising, centre, low), np.where(rising, high, centre)
+        return np.asarray(0.5 * (low + high))
+
+    def sensitivity(self, flops: FlopsFunction, log_c: FloatArray, log_n: FloatArray) -> FloatArray:
+        """Sensitivity d ln N_opt / d parameters = -(d balance / d p) / (d balance / d ln N), shape (R, m, p)."""
+        step = 0.05
+        rise = self.balance(flops, log_c, log_n + step)[0] - self.balance(flops, log_c, log_n - step)[0]
+        return self.balance(flops, log_c, log_n)[1] / np.maximum(-rise / (2 * step), 1e-3)[..., None]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -78,9 +120,9 @@ class ExtendedMethod:
     def optimum(self, log_compute: FloatArray, level: float) -> tuple[Spread, Spread]:
         """Log: ln N_opt and ln loss there, at ln C of shape (m,)."""
         log_c = np.asarray(log_compute, dtype=np.float64)
-        flops, fits = self.log_runs.flops, self.weighed.fits
-        log_n = extended_optimum(fits, flops, log_c)
-        sensitivity = _optimum_sensitivity(fits, flops, log_c, log_n)
+        flops = self.log_runs.flops
+        log_n = self.weighed.optimum(flops, log_c)
+        sensitivity = self.weighed.sensitivity(flops, log_c, log_n)
         expected = self.weighed.log_loss(log_n, flops.log_tokens(log_c, log_n))
         return self._spread(log_n, sensitivity, level), self._spread(*expected, level)
 
@@ -106,7 +148,7 @@ def fit_extended_law(log_runs: LogRuns, options: FitOptions) -> ExtendedMethod |
                 "extended", f"{name} is the same in all runs, so its term cannot be separated from E.", len(log_runs)
             )
     used, weighed = log_runs, weigh_priors(log_runs, options)
-    near = near_optimum(log_runs, options.near_optimum)
+    near = near_optimum(log_runs, options.extended_near_optimum)
     if not near.all() and near.sum() >= max(MIN_RUNS, len(log_runs) // 4):
         nearby = _weighted_by_compute(take_log_runs(log_runs, near), options)
         local = weigh_priors(nearby, options)
@@ -118,16 +160,39 @@ def fit_extended_law(log_runs: LogRuns, options: FitOptions) -> ExtendedMethod |
 
 def weigh_priors(log_runs: LogRuns, options: FitOptions) -> Weighed:
     """Fits the law under every prior and weighs them by their evidence."""
-    mean, prior, log_probability = shape_priors(options)
-    once = (log_runs.log_n, log_runs.log_d, log_runs.log_loss, log_runs.weight)
-    log_n, log_d, log_loss, weight = (np.broadcast_to(c, (len(prior), len(c))) for c in once)
-    fits = fit_extended(log_n, log_d, log_loss, weight, mean, prior)
-    log_share = fits.log_evidence + log_probability
+    total = log_runs.weight.sum()
+    centre_n, centre_d = (float(log_runs.weight @ c / total) for c in (log_runs.log_n, log_runs.log_d))
+    x, y = log_runs.log_n - centre_n, log_runs.log_d - centre_d
+    walks = [make_walk(x), make_walk(y)]
+    priors = shape_priors(options, NUM_PLAIN + sum(walk.root.shape[1] for walk in walks))
+    form = Form(walk_n=walks[0], walk_d=walks[1], tau=priors.tau)
+    problem = Problem(form=form, x=x, y=y, log_loss=log_runs.log_loss, weights=log_runs.weight)
+    fits = fit_extended(problem, priors)
+    log_share = fits.log_evidence + priors.log_probability
     share = np.exp(log_share - log_share.max())
-    share /= share.sum()
-    kept = np.flatnonzero(share >= MIN_SHARE)
-    rows = {f.name: getattr(fits, f.name)[kept] for f in fields(fits)}
-    return Weighed(fits=ExtendedFits(**rows), share=share[kept] / share[kept].sum())
+    kept = np.flatnonzero(share >= MIN_SHARE * share.sum())
+    fits = ExtendedFits(**{f.name: getattr(fits, f.name)[kept] for f in fields(fits)})
+    wide = Form(walk_n=make_walk(x, outside=OUTSIDE), walk_d=make_walk(y, outside=OUTSIDE), tau=priors.tau[kept])
+    return Weighed(
+        form=wide,
+        fits=_with_outer_knots(fits, form, wide),
+        share=share[kept] / share[kept].sum(),
+        centre_n=centre_n,
+        centre_d=centre_d,
+    )
+
+
+def _with_outer_knots(fits: ExtendedFits, form: Form, wide: Form) -> ExtendedFits:
+    """Adds the coefficients outside the runs: their mode is 0, their variance 1, and nothing correlates with them."""
+    middle, wide_middle = (NUM_PLAIN + f.walk_n.root.shape[1] for f in (form, wide))
+    held = np.r_[0:middle, wide_middle : wide_middle + form.num_parameters - middle]
+    rows = np.zeros((len(fits.rows), wide.num_parameters))
+    rows[:, held] = fits.rows
+    covariance = np.repeat(np.eye(wide.num_parameters)[None], len(rows), axis=0)
+    shape_held = np.zeros_like(covariance)
+    index = np.ix_(range(len(rows)), held, held)
+    covariance[index], shape_held[index] = fits.covariance, fits.covariance_shape_held
+    return replace(fits, rows=rows, covariance=covariance, covariance_shape_held=shape_held)
 
 
 def _weighted_by_compute(log_runs: LogRuns, options: FitOptions) -> LogRuns:
@@ -144,54 +209,6 @@ def _misfit(weighed: Weighed, log_runs: LogRuns, far: NDArray[np.bool_]) -> floa
     residual = log_runs.log_loss[far] - weighed.average(value)
     noise = weighed.average(weighed.fits.sigma**2)
     return float(np.sqrt(np.mean(residual**2 / (total**2 + noise))))
-
-
-def extended_optimum(fits: ExtendedFits, flops: FlopsFunction, log_compute: FloatArray) -> FloatArray:
-    """Log: ln N_opt of every row, shape (R, m): where the slope of the loss along the budget changes sign.
-
-    Curvature (c1, c2) can make the law rise again far outside the runs; of several sign changes the one
-    nearest the middle of the runs is taken, on a grid refined by bisection.
-    """
-    log_c = np.asarray(log_compute, dtype=np.float64)
-    rows, count = len(fits.parameters), len(log_c)
-    grid = np.linspace(-REACH, REACH, 97)
-    middle = 0.5 * (log_c - np.median(flops.log_ratio)) + 0.5 * (fits.centre_n[:, None] - fits.centre_d[:, None])
-    low, high = np.empty((rows, count)), np.empty((rows, count))
-    for j in range(count):
-        log_n = middle[:, [j]] + grid
-        slope = _slope_on_budget(fits, flops, log_c[j], log_n)
-        rising = (slope[:, :-1] < 0) & (slope[:, 1:] >= 0)
-        distance = np.where(rising, np.abs(grid[:-1]), np.inf)
-        cell = np.where(rising.any(1), np.argmin(distance, axis=1), np.argmin(np.abs(slope[:, :-1]), axis=1))
-        low[:, j] = log_n[np.arange(rows), cell]
-        high[:, j] = low[:, j] + (grid[1] - grid[0])
-    for _ in range(45):
-        centre = 0.5 * (low + high)
-        falling = _slope_on_budget(fits, flops, log_c, centre) < 0
-        low, high = np.where(falling, centre, low), np.where(falling, high, centre)
-    return 0.5 * (low + high)
-
-
-def _slope_on_budget(fits: ExtendedFits, flops: FlopsFunction, log_c: FloatArray, log_n: FloatArray) -> FloatArray:
-    y = flops.log_tokens(log_c, log_n) - fits.centre_d[:, None]
-    return log_loss_slope(fits.parameters, log_n - fits.centre_n[:, None], y, flops.slope(log_n))
-
-
-def _optimum_sensitivity(fits: ExtendedFits, flops: FlopsFunction, log_c: FloatArray, log_n: FloatArray) -> FloatArray:
-    """Sensitivity d ln N_opt / d parameters = -(d slope / d p) / (d slope / d ln N), shape (R, m, 10)."""
-    step = 1e-4
-
-    def slope(moved: ExtendedFits, position: FloatArray) -> FloatArray:
-        return _slope_on_budget(moved, flops, log_c, position)
-
-    curvature = (slope(fits, log_n + step) - slope(fits, log_n - step)) / (2 * step)
-    out = np.empty((*log_n.shape, fits.parameters.shape[1]))
-    for i in range(out.shape[-1]):
-        shift = np.zeros_like(fits.parameters)
-        shift[:, i] = step
-        up, down = (replace(fits, parameters=fits.parameters + s * shift) for s in (1, -1))
-        out[..., i] = -(slope(up, log_n) - slope(down, log_n)) / (2 * step)
-    return out / np.maximum(curvature, 1e-9)[..., None]
 
 
 def _inflated(weighed: Weighed, log_runs: LogRuns) -> Weighed:
@@ -213,31 +230,26 @@ def _inflated(weighed: Weighed, log_runs: LogRuns) -> Weighed:
 
 def _law(weighed: Weighed, log_runs: LogRuns, options: FitOptions) -> LawFit:
     fits = weighed.fits
-    rows = fits.parameters
-    each = np.broadcast_to(np.eye(rows.shape[1]), (len(rows), *fits.covariance.shape[1:]))
-    p, (sd, _) = weighed.average(rows), weighed.standard_errors(rows, each)
+    rows = fits.rows
+    each = np.repeat(np.eye(rows.shape[1])[None, :NUM_PLAIN], len(rows), axis=0)
+    p, (sd, _) = weighed.average(rows), weighed.standard_errors(rows[:, :NUM_PLAIN], each)
     dof, sigma = (float(weighed.average(column)) for column in (fits.dof, fits.sigma))
     quantile = t_quantile(options.level, dof)
-
-    def positive(log_value: float, log_sd: float) -> Interval:
-        low, high = (float(np.exp(log_value + s * quantile * log_sd)) for s in (-1, 1))
-        return Interval(value=float(np.exp(log_value)), low=low, high=high, level=options.level)
 
     def signed(value: float, spread: float) -> Interval:
         low, high = float(value - quantile * spread), float(value + quantile * spread)
         return Interval(value=float(value), low=low, high=high, level=options.level)
 
-    parameters = {"E": positive(p[0], sd[0]), "alpha": positive(p[3], sd[3]), "beta": positive(p[4], sd[4])}
-    parameters |= {"log_A_at_centre": signed(p[1], sd[1]), "log_B_at_centre": signed(p[2], sd[2])}
-    parameters |= {"k": positive(p[5], sd[5]), "c1": signed(p[6], sd[6]), "c2": signed(p[7], sd[7])}
-    parameters |= {"h1": signed(p[8], sd[8]), "h2": signed(p[9], sd[9])}
-    parameters |= {
-        "centre_N": positive(float(fits.centre_n[0]), 0.0),
-        "centre_D": positive(float(fits.centre_d[0]), 0.0),
-    }
+    def positive(log_value: float, log_sd: float) -> Interval:
+        value, low, high = (float(np.exp(log_value + s * quantile * log_sd)) for s in (0, -1, 1))
+        return Interval(value=value, low=low, high=high, level=options.level)
+
+    logs = (LN_E, LN_ALPHA, LN_BETA, LN_K)
+    parameters = {name: (positive if i in logs else signed)(p[i], sd[i]) for i, name in enumerate(PLAIN_NAMES)}
+    parameters |= {"centre_N": positive(weighed.centre_n, 0.0), "centre_D": positive(weighed.centre_d, 0.0)}
     log_c = log_runs.log_c_middle + np.array([-0.5, 0.5])
-    log_n = extended_optimum(fits, log_runs.flops, log_c)
-    sensitivity = _optimum_sensitivity(fits, log_runs.flops, log_c, log_n)
+    log_n = weighed.optimum(log_runs.flops, log_c)
+    sensitivity = weighed.sensitivity(log_runs.flops, log_c, log_n)
     rise, slope = log_n[:, 1:] - log_n[:, :1], sensitivity[:, 1:] - sensitivity[:, :1]
     a, a_sd = float(weighed.average(rise)[0]), float(weighed.standard_errors(rise, slope)[0][0])
     cost_slope = float(log_runs.flops.slope(np.array(weighed.average(log_n).mean())))
@@ -258,7 +270,7 @@ def _law(weighed: Weighed, log_runs: LogRuns, options: FitOptions) -> LawFit:
 
 def _at_bounds(weighed: Weighed, log_runs: LogRuns) -> list[str]:
     """Names the parameters that most of the evidence holds at the end of their range."""
-    rows = weighed.fits.parameters
-    low, high = extended_bounds(np.full(len(rows), log_runs.log_loss.min()))
+    rows = weighed.fits.rows[:, :NUM_PLAIN]
+    low, high = (bound[:NUM_PLAIN] for bound in bounds(float(log_runs.log_loss.min()), NUM_PLAIN))
     share = weighed.average(((rows <= low + 1e-9) | (rows >= high - 1e-9)).astype(np.float64))
-    return [name for name, held in zip(NAMES, share, strict=True) if held > 0.5]
+    return [name for name, held in zip(PLAIN_NAMES, share, strict=True) if held > 0.5]
