@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from flops_fit.fitting.flops_function import FlopsFunction
 from flops_fit.fitting.inputs.log_runs import LogRuns
 from flops_fit.fitting.methods.isoflop_curve import (
     MIN_SIZES,
+    PARABOLA_ERROR,
     CurveCells,
     Doubt,
     Minima,
@@ -28,9 +28,9 @@ from flops_fit.fitting.methods.method import MIN_BUDGETS, FitInputs
 from flops_fit.fitting.methods.optimum_line import LineMethod, draw_line
 from flops_fit.fitting.methods.result import IsoflopCurve, LawFit, refused_law
 from flops_fit.fitting.options import FitOptions
-from flops_fit.fitting.uncertainty.resampling import draw_noise, group_correlation
-from flops_fit.fitting.uncertainty.spread import interval_of
-from flops_fit.records import FloatArray
+from flops_fit.fitting.uncertainty.resampling import draw_noise, group_correlation, normal_quantile
+from flops_fit.fitting.uncertainty.spread import interval_of, widened_interval
+from flops_fit.records import FloatArray, Interval
 
 MIN_DOF = 3.0
 # No replicate moves a loss by more than this factor of e: beyond it there is no curve.
@@ -167,8 +167,8 @@ def _describe(
     if minimum is not None:
         log_n = np.concatenate([[minimum.log_n], minimum.log_n_replicates[np.isfinite(minimum.log_n_replicates)]])
         loss = np.concatenate([[minimum.loss], minimum.loss_replicates[np.isfinite(minimum.loss_replicates)]])
-        n_opt = interval_of(np.exp(log_n), level)
-        d_opt = interval_of(_tokens(log_runs.flops, log_c, log_n), level)
+        n_opt = _minimum_interval(log_n, level)
+        d_opt = _minimum_interval(log_runs.flops.log_tokens(np.asarray(log_c), log_n), level)
         loss_opt = interval_of(loss, level)
     return IsoflopCurve(
         compute_budget=float(log_runs.budgets[cells.index]),
@@ -184,5 +184,8 @@ def _describe(
     )
 
 
-def _tokens(flops: FlopsFunction, log_c: float, log_n: FloatArray) -> FloatArray:
-    return np.asarray(np.exp(flops.log_tokens(np.asarray(log_c), log_n)))
+def _minimum_interval(logs: FloatArray, level: float) -> Interval:
+    """Interval of the size or tokens at a minimum, by noise and by the parabola's own form."""
+    found = widened_interval(interval_of(logs, level), normal_quantile(level) * PARABOLA_ERROR)
+    value, low, high = (float(np.exp(end)) for end in (found.value, found.low, found.high))
+    return Interval(value=value, low=low, high=high, level=level)
