@@ -81,7 +81,8 @@ def _draw_curves(log_runs: LogRuns, options: FitOptions, rng: np.random.Generato
         if inside.sum() > MIN_SIZES - 1:
             x, y = c.log_n[inside], c.log_loss[inside]
             c2, c1, c0 = fit_parabola(x, y)
-            residual.append(y - (c2 * x * x + c1 * x + c0))
+            relative = np.sqrt(c.average[inside] @ log_runs.relative_sd**2)
+            residual.append((y - (c2 * x * x + c1 * x + c0)) / relative)
             group.append(log_runs.group[np.argmax(c.average[inside] > 0, axis=1)])
             dof += len(x) - 3
     if not residual:
@@ -89,7 +90,7 @@ def _draw_curves(log_runs: LogRuns, options: FitOptions, rng: np.random.Generato
     pooled = np.concatenate(residual)
     sd = float(np.sqrt((pooled**2).sum() / dof))
     correlation = group_correlation(pooled, np.concatenate(group))
-    noise = draw_noise(log_runs, sd, correlation, count, rng)
+    noise = draw_noise(log_runs, sd, correlation, count, rng) * log_runs.relative_sd
     # The noise level itself is known only to its degrees of freedom: normal over chi is Student's t.
     dof = max(dof, MIN_DOF)
     noise *= np.sqrt(dof / rng.chisquare(dof, size=(count, 1)))

@@ -80,7 +80,7 @@ def curve_cells(log_runs: LogRuns) -> tuple[CurveCells, ...]:
             CurveCells(
                 index=index,
                 log_n=average @ log_runs.log_n,
-                log_loss=average @ log_runs.log_loss,
+                log_loss=average @ log_runs.fresh_log_loss,
                 average=average,
             )
         )
