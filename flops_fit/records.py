@@ -256,6 +256,8 @@ class RunTable:
     group: tuple[str, ...]
     """Runs of one group have correlated errors (one trunk); unique per row where unknown."""
     seed: NDArray[np.int64]
+    loss_std_error: FloatArray | None = None
+    """Standard error of the loss, nats; NaN where unknown."""
     num_params_non_embedding: FloatArray | None = None
     learning_rate: FloatArray | None = None
     epochs: FloatArray | None = None

@@ -6,11 +6,13 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from flops_fit import files
 from flops_fit.errors import InputError, PlanMismatch, StoreError
 from flops_fit.files import publish, replace_large_file
+from flops_fit.imports.runs import read_runs
 from flops_fit.planning.isoflop import Subject, plan_isoflop
 from flops_fit.planning.recipe import RecipeRule
 from flops_fit.planning.settings import SweepSettings
@@ -147,6 +149,15 @@ def test_the_results_view_has_a_row_per_finished_run(store):
     lines = store.results_csv().splitlines()
     assert len(lines) == 1 + store.plan.num_experiments
     assert {"C", "N", "D", "loss", "status"} <= set(lines[0].split(","))
+
+
+def test_known_standard_errors_reach_the_fit_by_the_table_and_by_the_view(store):
+    for experiment, error in zip(store.plan.experiments, (0.01, None, 0.0), strict=False):
+        store.publish_result(result_of(experiment, loss_std_error=error))
+    store.write_view("results.csv", store.results_csv())
+    for table in (store.run_table(), read_runs(store.root / "results.csv")):
+        # An error of zero is that of an evaluation too small to know it.
+        assert np.array_equal(np.sort(table.loss_std_error), [0.01, np.nan, np.nan], equal_nan=True)
 
 
 def test_a_result_file_is_strict_json_with_the_whole_experiment(store):

@@ -11,6 +11,7 @@ from flops_fit.fitting.diagnostics import diagnose
 from flops_fit.fitting.inputs.condense import condense
 from flops_fit.fitting.inputs.exclusions import Selection, select_for_fit
 from flops_fit.fitting.inputs.log_runs import make_log_runs
+from flops_fit.fitting.methods.data_constrained import value_repeats
 from flops_fit.fitting.methods.registry import check_law, fit_methods, not_fitted
 from flops_fit.fitting.methods.result import LawFit
 from flops_fit.fitting.options import FitOptions
@@ -42,9 +43,8 @@ def fit(runs: RunTable, *, options: FitOptions = DEFAULT) -> ScalingLaws:
     used = selection.runs
     if len(used) < MIN_RUNS:
         raise _too_few(used, runs)
-    methods = fit_methods(
-        condense(make_log_runs(used)), options, count=options.num_bootstraps, all_runs=selection.before
-    )
+    log_runs = value_repeats(condense(make_log_runs(used)), selection.before, options)
+    methods = fit_methods(log_runs, options, count=options.num_bootstraps, all_runs=selection.before)
     if options.law is not None and options.law not in methods.fitted:
         raise not_fitted(options.law, methods.reasons_not_fitted[options.law], methods.fitted)
     backtest = run_backtest(methods, options, lambda trials, laws: choose_law(trials, laws, options)[0])
@@ -109,4 +109,5 @@ def _laws_without_exclusions(selection: Selection, options: FitOptions) -> dict[
     if len(selection.before) == len(selection.runs):
         return {}
     count = max(50, options.num_bootstraps // 4)
-    return fit_methods(condense(make_log_runs(selection.before)), options, count=count).laws
+    log_runs = value_repeats(condense(make_log_runs(selection.before)), selection.before, options)
+    return fit_methods(log_runs, options, count=count).laws

@@ -24,7 +24,8 @@ def find_outliers(log_runs: LogRuns, options: FitOptions) -> NDArray[np.bool_]:
         return none
     weighed = weigh_priors(log_runs, options)
     x, y = (c - np.mean(c) for c in (log_runs.log_n, log_runs.log_d))
-    residual = log_runs.log_loss - weighed.average(weighed.log_loss(log_runs.log_n, log_runs.log_d)[0])
+    expected = weighed.average(weighed.log_loss(log_runs.log_n, log_runs.log_d)[0])
+    residual = (log_runs.log_loss - expected) / log_runs.relative_sd
     limit = max(options.outlier_threshold * robust_sd(residual), MIN_DEVIATION)
     suspects = np.flatnonzero(np.abs(residual) > limit)
     marked = none.copy()

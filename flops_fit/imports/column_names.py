@@ -21,6 +21,7 @@ NAMES: dict[str, tuple[str, ...]] = {
     "schedule_tokens": ("schedule_tokens",),
     "unique_tokens": ("unique_tokens",),
     "num_params_non_embedding": ("num_params_non_embedding", "N_no_embed"),
+    "loss_std_error": ("loss_std_error",),
 }
 """The documented names of each quantity."""
 
@@ -45,6 +46,10 @@ ALIASES: dict[str, tuple[str, ...]] = {
         "non_embedding_params", "non_embedding_parameters", "params_non_embedding", "n_params_non_embedding",
         "num_non_embedding_params", "params_no_embed", "num_params_no_embed",
     ),
+    "loss_std_error": (
+        "loss_se", "loss_stderr", "loss_std_err", "loss_sem", "loss_standard_error", "val_loss_se", "val_loss_stderr",
+        "val_loss_std_error", "eval_loss_se", "eval_loss_stderr", "eval_loss_std_error",
+    ),
 }  # fmt: skip
 """What others call them; the loss has its own list below."""
 
@@ -64,6 +69,7 @@ UNITS = {
     "num_params_non_embedding": {"params", "parameters", "count"},
     "num_tokens": {"tokens", "count"},
     "loss": {"nat", "nats", "natstoken", "natspertoken"},
+    "loss_std_error": {"nat", "nats", "natstoken", "natspertoken"},
 }
 """Units in which a column is read as it is, normalised as names are."""
 

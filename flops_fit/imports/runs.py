@@ -3,8 +3,8 @@
 Columns by letter, or by word in any case: C (compute, flops), N (params, num_params), D (tokens, num_tokens), loss;
 two of C, N, D suffice, C = 6ND then. Optional: compute_budget (planned C), condition, seed, group, status,
 learning_rate, epochs, schedule_tokens (D that the learning rate was decayed for), unique_tokens,
-num_params_non_embedding. Other usual names are in `column_names`, and any column can be named by the caller.
-Other columns are ignored. A bad row is an error that names its line.
+num_params_non_embedding, loss_std_error (empty where unknown). Other usual names are in `column_names`, and any column
+can be named by the caller. Other columns are ignored. A bad row is an error that names its line.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,8 +24,10 @@ from flops_fit.imports.table import TextTable, shorten
 from flops_fit.records import ExcludedRun, Finding, FloatArray, RunTable
 from flops_fit.schema import unknown_name
 
-OPTIONAL = ("learning_rate", "epochs", "schedule_tokens", "unique_tokens", "num_params_non_embedding")
+OPTIONAL = ("learning_rate", "epochs", "schedule_tokens", "unique_tokens", "num_params_non_embedding", "loss_std_error")
 """Columns of numbers that a fit can do without."""
+PARTIAL = "loss_std_error"
+"""The one that may be empty for some runs."""
 MAIN = ("compute", "compute_budget", "num_params", "num_tokens", "loss")
 TEXT = ("condition", "group", "status")
 COMPLETED = {"", "completed", "complete", "done", "finished", "ok", "success"}
@@ -85,7 +87,7 @@ def read_runs(
     excluded += [
         ExcludedRun(source=f"{table.place} {line}", code="bad_row", reason=refused[line]) for line in sorted(refused)
     ]
-    repeats = _find_repeats(np.column_stack([*values.values(), seed.astype(np.float64)]), bad)
+    repeats = _find_repeats(np.nan_to_num(np.column_stack([*values.values(), seed.astype(np.float64)])), bad)
     excluded += [
         ExcludedRun(
             source=table.position(rows[k]), code="repeated_row", reason=f"repeats {table.position(rows[first])}"
@@ -203,6 +205,8 @@ def _check_positive(
     with np.errstate(invalid="ignore"):
         wrong = np.flatnonzero(~(np.isfinite(values) & (values > 0)))
     for k in wrong:
+        if name == PARTIAL and not table.columns[names[name]][rows[k]]:
+            continue
         cell = shorten(table.columns[names[name]][rows[k]]) if name in names else f"{values[k]:g}"
         bad.setdefault(int(k), f"{names.get(name, name)}={cell}, expected a finite number above 0")
 
@@ -262,6 +266,12 @@ def _read_columns(
         empty = sum(not table.columns[names[name]][i] for i in rows)
         if empty == 0 or name in MAIN:
             columns[name] = read_numbers(table, names[name], rows, bad)
+        elif name == PARTIAL and empty < len(rows):
+            filled = [k for k, i in enumerate(rows) if table.columns[names[name]][i]]
+            wrong: Bad = {}
+            columns[name] = np.full(len(rows), np.nan)
+            columns[name][filled] = read_numbers(table, names[name], [rows[k] for k in filled], wrong)
+            bad |= {filled[k]: reason for k, reason in wrong.items() if filled[k] not in bad}
         elif empty < len(rows):
             message = f"the column {names[name]} is empty for {empty} of {len(rows)} runs and was not used."
             advice = "Fill it in for every run, or remove it."

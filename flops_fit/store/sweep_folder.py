@@ -127,6 +127,7 @@ class Store:
             num_params=_column([e.num_params for e in runs]),
             num_tokens=_column([r.tokens_seen for r in good]),
             loss=_column([r.loss for r in good]),
+            loss_std_error=_column([r.loss_std_error or np.nan for r in good]),
             source=tuple(e.experiment_id for e in runs),
             condition=("",) * len(good),
             group=tuple(e.group for e in runs),
@@ -220,7 +221,8 @@ def _csv_row(r: RunResult) -> dict[str, Any]:
     e = r.experiment
     return {
         "experiment_id": e.experiment_id, "compute_budget": e.compute_budget, "C": r.flops_spent,
-        "N": e.num_params, "D": r.tokens_seen, "loss": r.loss, "status": r.status, "seed": e.seed,
+        "N": e.num_params, "D": r.tokens_seen, "loss": r.loss,
+        "loss_std_error": r.loss_std_error or None, "status": r.status, "seed": e.seed,
         "group": e.group, "epochs": r.epochs, "num_params_non_embedding": e.num_params_non_embedding,
         "learning_rate": e.recipe.learning_rate, "size": e.size_param_value,
         "wall_seconds": round(r.wall_seconds, 3),

@@ -7,7 +7,9 @@ import pytest
 from tables_of_runs import isoflop_table, make_table
 
 from flops_fit.fitting import ChinchillaLaw, FitOptions, fit
-from flops_fit.fitting.methods.data_constrained import effective_tokens, fit_data_constrained
+from flops_fit.fitting.inputs.log_runs import make_log_runs
+from flops_fit.fitting.inputs.repeats import effective_tokens
+from flops_fit.fitting.methods.data_constrained import fit_data_constrained
 
 HOFFMANN = ChinchillaLaw(E=1.69, A=406.4, B=410.7, alpha=0.34, beta=0.28)
 FAST = FitOptions(num_bootstraps=40)
@@ -46,6 +48,63 @@ def test_one_call_fits_the_plain_laws_to_few_epochs_and_this_law_to_all():
     assert laws.laws["data_constrained"].num_runs == 120
     assert len(laws.runs) == 72
     assert laws.predict(1e20, law="data_constrained").num_params == pytest.approx(HOFFMANN.n_opt(1e20), rel=0.3)
+
+
+def test_every_law_counts_effective_tokens():
+    table = repeated_runs()
+    log_runs = make_log_runs(table)
+    assert log_runs.log_d == pytest.approx(np.log(effective_tokens(table.num_tokens, table.unique_tokens, 15.4)))
+    assert log_runs.flops.is_six
+    # Epochs alone say the same: U = D / epochs.
+    assert make_log_runs(replace(table, unique_tokens=None)).log_d == pytest.approx(log_runs.log_d)
+    fresh = replace(table, unique_tokens=None, epochs=np.full(120, 0.5))
+    assert make_log_runs(fresh).log_d == pytest.approx(np.log(table.num_tokens))
+
+
+def isoflop_of_repeats(constant):
+    """Budgets whose largest D is seen once at the smallest, four times at the largest."""
+    table = isoflop_table(HOFFMANN, np.geomspace(1e18, 3e20, 6), 7, reach=6)
+    unique = np.repeat(table.num_tokens.reshape(6, 7).max(axis=1) / np.linspace(1, 4, 6), 7)
+    worth = effective_tokens(table.num_tokens, unique, constant)
+    noise = np.exp(0.001 * np.random.default_rng(0).standard_normal(42))
+    return replace(table, loss=HOFFMANN.loss(table.num_params, worth) * noise, unique_tokens=unique)
+
+
+def test_the_optimum_of_fresh_data_is_found_from_repeats():
+    table = isoflop_of_repeats(constant=4.0)
+    known, unknown = (fit(t, options=FAST) for t in (table, replace(table, unique_tokens=None)))
+    for law, blind in (("extended", 0.07), ("approach3", 0.03), ("approach2", 0.03)):
+        off = [float(np.log(x.predict(3e21, law=law).num_params / HOFFMANN.n_opt(3e21))) for x in (known, unknown)]
+        assert abs(off[0]) < 0.03
+        assert off[1] > blind
+    low, high = known.predict(3e21).num_params_interval
+    assert low < HOFFMANN.n_opt(3e21) < high
+    # The minima that backtests score against are those of fresh data too.
+    top = [float(np.log(x.isoflop_curves[-1].n_opt.value / HOFFMANN.n_opt(3e20))) for x in (known, unknown)]
+    assert abs(top[0]) < 0.02 < 0.03 < top[1]
+
+
+def test_unclear_epochs_are_a_warning():
+    table = isoflop_of_repeats(constant=15.4)
+    epochs = table.num_tokens / table.unique_tokens
+
+    def found(**columns):
+        laws = fit(replace(table, **columns), options=replace(FAST, max_hidden_budgets=0))
+        return {f.code: f for f in laws.findings}
+
+    assert "epochs_unclear" not in found(epochs=np.maximum(epochs, 1.0))
+    assert "epochs_unclear" not in found(epochs=epochs, unique_tokens=None)
+    assert "D over the stated epochs" in found(epochs=epochs, unique_tokens=None)["repeated_data"].message
+    missing = np.where(np.arange(42) == 4, np.nan, epochs)
+    assert "1 run (line 6 first)" in found(epochs=missing, unique_tokens=None)["epochs_unclear"].message
+    assert "which counts" in found(epochs=np.full(42, 3.0))["epochs_unclear"].message
+
+
+def test_more_than_four_epochs_are_seen_in_unique_tokens_too():
+    table = isoflop_table(HOFFMANN, np.geomspace(1e18, 3e20, 6), 7, noise=0.001)
+    laws = fit(replace(table, unique_tokens=table.num_tokens / np.where(np.arange(42) < 3, 6.0, 1.5)), options=FAST)
+    assert len(laws.runs) == 39
+    assert "epochs_above_four" in {f.code for f in laws.findings}
 
 
 def test_kaplans_count_gives_kaplans_larger_exponent():

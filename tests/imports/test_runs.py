@@ -87,6 +87,13 @@ def test_integer_columns_beyond_64_bits_are_multiplied_as_floats(write):
         ("N,D,loss\n\u0661\u0662,1e6,3\n", "line 2.*not a plain number"),
         ("N,D,loss,lr\n1e4,1e6,3,fast\n", "line 2: lr='fast'"),
         ("N,D,loss,epochs\n1e4,1e6,3,-1\n", "line 2: epochs='-1'"),
+        (
+            "N,D,loss,loss_std_error\n1e4,1e6,3,.1\n2e4,1e6,3,0\n",
+            "line 3: loss_std_error='0', expected a finite number",
+        ),
+        ("N,D,loss,loss_se\n1e4,1e6,3,-.1\n", "line 2: loss_se='-.1', expected a finite number above 0"),
+        ("N,D,loss,loss_stderr\n1e4,1e6,3,\n2e4,1e6,3,inf\n", "line 3: loss_stderr='inf'"),
+        ("N,D,loss,loss_stderr\n1e4,1e6,3,\n2e4,1e6,3,few\n", "line 3: loss_stderr='few' is not a plain number"),
         ("N,D,loss,seed\n1e4,1e6,3,x\n", "line 2.*seed='x'"),
         ("N,D,loss,condition\n1,2,3,a\n1,2,3,b\n", "2 conditions.*'a' \\(1 runs\\).*--condition"),
         (b"N,D,loss\n\xff\xfe,1,2\n", "UTF-8"),
@@ -156,6 +163,16 @@ def test_an_optional_column_with_holes_is_not_used_and_said(write):
     runs = read_runs(write("N,D,loss,lr,epochs\n1e4,1e6,3,,\n1e4,2e6,3,2e-3,\n"))
     assert runs.learning_rate is None
     assert [(f.code, "lr is empty for 1 of 2" in f.message) for f in runs.notes] == [("column_incomplete", True)]
+
+
+@pytest.mark.parametrize("name", ["loss_std_error", "loss_se", "val_loss_stderr", "Loss std error (nats)"])
+def test_standard_errors_of_the_loss_may_be_empty_for_some_runs(write, name):
+    runs = read_runs(write(f"N,D,loss,{name}\n1e4,1e6,3,.02\n1e4,2e6,3,\n1e4,2e6,3,\n"))
+    # Two equal rows without one are repeats.
+    assert len(runs) == 2
+    assert runs.loss_std_error[0] == 0.02
+    assert np.isnan(runs.loss_std_error[1])
+    assert "column_incomplete" not in {f.code for f in runs.notes}
 
 
 def test_bad_rows_of_another_condition_do_not_matter(write):

@@ -15,7 +15,6 @@ import numpy as np
 
 from flops_fit.fitting.flops_function import FlopsFunction
 from flops_fit.fitting.inputs.log_runs import LogRuns, near_optimum, take_log_runs
-from flops_fit.fitting.methods.optimum_line import PARABOLA_BIAS
 from flops_fit.fitting.methods.registry import Methods, fit_methods
 from flops_fit.fitting.methods.result import IsoflopCurve
 from flops_fit.fitting.options import FitOptions
@@ -80,7 +79,7 @@ def observed_minima(curves: tuple[IsoflopCurve, ...], level: float) -> dict[int,
         found[index] = Observed(
             compute=curve.compute_budget,
             log_n=float(np.log(n.value)),
-            log_n_sd=float(np.hypot(np.log(n.high / n.low) / half, PARABOLA_BIAS)),
+            log_n_sd=float(np.log(n.high / n.low)) / half,
             log_loss=float(np.log(loss.value)),
             log_loss_sd=float(np.log(loss.high / loss.low)) / half,
         )

@@ -6,11 +6,14 @@ from collections.abc import Iterator
 import numpy as np
 
 from flops_fit.fitting.inputs.log_runs import LogRuns
+from flops_fit.fitting.inputs.repeats import epochs_of
 from flops_fit.quantities import count_of
 from flops_fit.records import Finding, RunTable
 
 SIX_TOLERANCE = 0.05
 BUDGET_TOLERANCE = 0.05
+EPOCH_TOLERANCE = 0.1
+"""Of ln epochs: between what is stated and D over unique tokens."""
 WIDE_RANGE = 4.0
 MIN_SPAN = 10**1.5
 """Budgets that span less hardly constrain an exponent (research/science.md section 1b, item 3)."""
@@ -113,24 +116,39 @@ def _learning_rate(runs: RunTable) -> Iterator[Finding]:
 
 
 def _epochs(runs: RunTable) -> Iterator[Finding]:
-    epochs = runs.epochs
-    if runs.unique_tokens is not None:
-        epochs = runs.num_tokens / runs.unique_tokens
     often = sum(e.code == "too_many_epochs" for e in runs.excluded)
     if often:
         yield Finding(
             level="warning",
             code="epochs_above_four",
             message=f"{often} runs saw their data more than 4 times and are left out of the plain laws.",
-            advice="Use more data, or the data_constrained law, which values repeats.",
+            advice="Use more data, or the data_constrained law, which takes these runs too.",
         )
-    if epochs is not None and np.any(np.isfinite(epochs) & (epochs > 1.0)):
-        top = float(np.nanmax(epochs))
+    epochs = epochs_of(runs)
+    if np.any(epochs > 1.0):
+        unique = "" if runs.unique_tokens is not None else " Unique tokens are taken as D over the stated epochs."
         yield Finding(
             level="warning",
             code="repeated_data",
-            message=f"{int(np.nansum(epochs > 1.0))} runs saw some data more than once (up to {top:.1f} epochs).",
+            message=(
+                f"{int(np.sum(epochs > 1.0))} runs saw some data more than once (up to {epochs.max():.1f} epochs). All "
+                f"laws count their effective tokens, and predict what fresh data would reach.{unique}"
+            ),
             advice="Up to 4 epochs cost little (Muennighoff et al. 2023); larger runs need more unique data.",
+        )
+    stated = epochs if runs.epochs is None else np.asarray(runs.epochs, dtype=np.float64)
+    known = np.isfinite(stated) & (stated > 0)
+    if runs.unique_tokens is None:
+        unclear, what = ~known, "have no usable number of epochs and count as fresh data"
+    else:
+        unclear = known & (np.abs(np.log(np.where(known, np.maximum(stated, 1.0), 1.0) / epochs)) > EPOCH_TOLERANCE)
+        what = "state other epochs than D over their unique tokens, which counts"
+    if unclear.any():
+        yield Finding(
+            level="warning",
+            code="epochs_unclear",
+            message=f"{count_of(int(unclear.sum()), 'run')} ({runs.source[int(np.argmax(unclear))]} first): {what}.",
+            advice="Give unique_tokens for every run; repeats that are not known bend the law.",
         )
 
 

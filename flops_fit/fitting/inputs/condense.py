@@ -1,6 +1,7 @@
 """Large tables, condensed to weighted cells of budget, N and D, so that a bootstrap stays affordable."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,14 +34,15 @@ def condense(log_runs: LogRuns) -> LogRuns:
 
     first = np.zeros(len(count), dtype=np.int64)
     first[index] = np.arange(len(log_runs))
+    means: dict[str, Any] = {
+        name: mean(getattr(log_runs, name)) for name in ("log_n", "log_d", "log_c", "log_loss", "epochs", "repeat_cost")
+    }
     return replace(
         log_runs,
-        log_n=mean(log_runs.log_n),
-        log_d=mean(log_runs.log_d),
-        log_c=mean(log_runs.log_c),
-        log_loss=mean(log_runs.log_loss),
+        **means,
         budget=log_runs.budget[first],
         group=log_runs.group[first],
+        count=np.bincount(index, log_runs.count).astype(np.float64),
         weight=weight,
     )
 

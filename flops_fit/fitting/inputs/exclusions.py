@@ -1,8 +1,8 @@
 """Exclusions: which runs enter a fit. Every run left out is listed with its reason.
 
 In this order: runs that stopped before the end of their schedule, all but the best learning rate of a cell, and
-runs that saw their data more than four times (the plain law does not hold there, Muennighoff et al. 2023,
-arXiv:2305.16264). Outliers are found later, by a fit (`fitting/outliers.py`).
+runs that saw their data more than four times: up to there effective tokens hardly depend on their constant
+(`inputs/repeats.py`), beyond it the answer would. Outliers are found later, by a fit (`fitting/outliers.py`).
 """
 
 from dataclasses import dataclass
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from flops_fit.fitting.inputs.log_runs import keep_best_learning_rate
+from flops_fit.fitting.inputs.repeats import epochs_of
 from flops_fit.fitting.options import FitOptions
 from flops_fit.records import RunTable
 
@@ -37,7 +38,6 @@ def select_for_fit(runs: RunTable, options: FitOptions) -> Selection:
     if options.learning_rates == "best":
         runs = keep_best_learning_rate(runs)
     before = runs
-    if runs.epochs is not None:
-        often = np.isfinite(runs.epochs) & (runs.epochs > MAX_EPOCHS)
-        runs = runs.take(~often, code="too_many_epochs", reason=f"saw its data more than {MAX_EPOCHS:g} times")
+    reason = f"saw its data more than {MAX_EPOCHS:g} times"
+    runs = runs.take(epochs_of(runs) <= MAX_EPOCHS, code="too_many_epochs", reason=reason)
     return Selection(runs=runs, before=before)

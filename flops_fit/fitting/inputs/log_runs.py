@@ -5,11 +5,18 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from flops_fit.errors import InputError
 from flops_fit.fitting.flops_function import FlopsFunction, measure_flops_function
+from flops_fit.fitting.inputs.repeats import REPEAT_CONSTANT, epochs_of, log_worth
 from flops_fit.records import FloatArray, RunTable
 
 IntArray = NDArray[np.int64]
 FEW_RUNS = 4
+NOISE_FLOOR = 0.002
+"""Sd of log loss between seeds, about (Porian et al. 2024 assume the same): no standard error makes a run surer."""
+MIN_REPEATS = 4
+"""Of cells that were run again, before their scatter counts as the sd between seeds."""
+ROWS = ("log_n", "log_d", "log_c", "log_loss", "epochs", "repeat_cost", "group", "count", "weight")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -18,15 +25,22 @@ class LogRuns:
 
     log_n: FloatArray
     log_d: FloatArray
+    """Effective tokens: repeats count for what they are worth in fresh tokens (`inputs/repeats.py`)."""
     log_c: FloatArray
     """C spent."""
     log_loss: FloatArray
+    epochs: FloatArray
+    """D over unique tokens, at least 1."""
+    repeat_cost: FloatArray
+    """ln loss minus what as many fresh tokens would have reached; 0 where unknown."""
     budget: IntArray
     """Index into ``budgets``."""
     group: IntArray
     """Runs of one group have correlated errors."""
-    weight: FloatArray
+    count: FloatArray
     """How many runs a row stands for; 1 unless the table was condensed."""
+    weight: FloatArray
+    """``count`` times the relative precision of the loss, where it is known; sums to the number of runs."""
     budgets: FloatArray
     """Distinct planned budgets as the table holds them, FLOPs, ascending, shape (m,)."""
     flops: FlopsFunction
@@ -38,6 +52,16 @@ class LogRuns:
     def loss(self) -> FloatArray:
         """Loss in nats, shape (n,)."""
         return np.asarray(np.exp(self.log_loss))
+
+    @property
+    def fresh_log_loss(self) -> FloatArray:
+        """Log loss as if no run had repeated its data: what IsoFLOP curves are drawn through."""
+        return np.asarray(self.log_loss - self.repeat_cost)
+
+    @property
+    def relative_sd(self) -> FloatArray:
+        """Sd of each run's log loss over the usual one, shape (n,)."""
+        return np.sqrt(self.count / self.weight)
 
     @property
     def num_budgets(self) -> int:
@@ -71,21 +95,29 @@ class LogRuns:
         return float((self.log_budgets[0] + self.log_budgets[-1]) / 2)
 
 
-def make_log_runs(runs: RunTable) -> LogRuns:
-    """Turns a table into logs; int64 columns become float64 before anything is multiplied."""
+def make_log_runs(runs: RunTable, repeat_constant: float = REPEAT_CONSTANT) -> LogRuns:
+    """Turns a table into logs; int64 columns become float64 before anything is multiplied.
+
+    Raises:
+        InputError: If a standard error of the loss is zero, negative or infinite.
+    """
     compute, num_params, num_tokens = (
         np.asarray(c, dtype=np.float64) for c in (runs.compute, runs.num_params, runs.num_tokens)
     )
     budgets, budget = np.unique(np.asarray(runs.compute_budget, dtype=np.float64), return_inverse=True)
     _, group = np.unique(np.asarray(runs.group), return_inverse=True)
+    epochs = epochs_of(runs)
     return LogRuns(
         log_n=np.log(num_params),
-        log_d=np.log(num_tokens),
+        log_d=np.log(num_tokens) + log_worth(epochs, repeat_constant),
         log_c=np.log(compute),
         log_loss=np.log(np.asarray(runs.loss, dtype=np.float64)),
+        epochs=epochs,
+        repeat_cost=np.zeros(len(runs)),
         budget=budget.astype(np.int64),
         group=group.astype(np.int64),
-        weight=np.ones(len(runs)),
+        count=np.ones(len(runs)),
+        weight=_precision(runs),
         budgets=budgets,
         flops=measure_flops_function(compute, num_params, num_tokens),
     )
@@ -94,17 +126,37 @@ def make_log_runs(runs: RunTable) -> LogRuns:
 def take_log_runs(log_runs: LogRuns, keep: NDArray[np.bool_]) -> LogRuns:
     """Returns the rows where ``keep`` is true, budgets renumbered. The FLOPs function stays that of all runs."""
     kept, budget = np.unique(log_runs.budget[keep], return_inverse=True)
-    return replace(
-        log_runs,
-        log_n=log_runs.log_n[keep],
-        log_d=log_runs.log_d[keep],
-        log_c=log_runs.log_c[keep],
-        log_loss=log_runs.log_loss[keep],
-        budget=budget.astype(np.int64),
-        group=log_runs.group[keep],
-        weight=log_runs.weight[keep],
-        budgets=log_runs.budgets[kept],
-    )
+    rows = {name: getattr(log_runs, name)[keep] for name in ROWS}
+    rows["weight"] = rows["weight"] * (rows["count"].sum() / rows["weight"].sum())
+    return replace(log_runs, **rows, budget=budget.astype(np.int64), budgets=log_runs.budgets[kept])
+
+
+def _precision(runs: RunTable) -> FloatArray:
+    """Relative 1/variance of each run's log loss, mean 1; an unknown standard error is the median of the others."""
+    if runs.loss_std_error is None or np.isnan(runs.loss_std_error).all():
+        return np.ones(len(runs))
+    wrong = np.flatnonzero((runs.loss_std_error <= 0) | np.isinf(runs.loss_std_error))
+    if len(wrong):
+        raise InputError(
+            f"{runs.source[wrong[0]]}: loss_std_error={runs.loss_std_error[wrong[0]]:g}, expected a finite number "
+            "above 0, in nats. Leave it empty (NaN in Python) where it is unknown."
+        )
+    sd = runs.loss_std_error / runs.loss
+    sd = np.where(np.isnan(sd), np.nanmedian(sd), sd)
+    precision = 1 / (sd**2 + max(NOISE_FLOOR, _seed_sd(runs)) ** 2)
+    return np.asarray(precision / precision.mean())
+
+
+def _seed_sd(runs: RunTable) -> float:
+    """Pooled sd of log loss between runs of one budget, N and D; 0 where too few were repeated."""
+    cells = np.stack([runs.compute_budget, runs.num_params, runs.num_tokens])
+    _, cell, count = np.unique(cells, axis=1, return_inverse=True, return_counts=True)
+    repeats = len(runs) - len(count)
+    if repeats < MIN_REPEATS:
+        return 0.0
+    log_loss = np.log(runs.loss)
+    mean = np.bincount(cell, log_loss) / count
+    return float(np.sqrt(((log_loss - mean[cell]) ** 2).sum() / repeats))
 
 
 def near_optimum(log_runs: LogRuns, share: float) -> NDArray[np.bool_]:

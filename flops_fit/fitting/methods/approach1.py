@@ -6,6 +6,8 @@ the table states it (`inputs/exclusions.py`). Nothing is interpolated between si
 grid; the method serves for comparison, and backtests show how well it does.
 """
 
+from dataclasses import replace
+
 import numpy as np
 
 from flops_fit.fitting.inputs.log_runs import FEW_RUNS, IntArray, LogRuns, lower_hull
@@ -26,7 +28,7 @@ SMALL_WEIGHT = 0.46
 
 def fit_approach1(inputs: FitInputs) -> LineMethod | LawFit:
     """Draws a line ln N over ln C through the corners of the lower hull, and through those of resamples."""
-    log_runs = inputs.log_runs
+    log_runs = replace(inputs.log_runs, log_loss=inputs.log_runs.fresh_log_loss)
     corners = lower_hull(log_runs.log_c, log_runs.log_loss)
     if len(corners) < MIN_CORNERS or len(np.unique(np.round(log_runs.log_n[corners], 6))) < 3:
         return refused_law(

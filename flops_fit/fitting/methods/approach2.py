@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from flops_fit.fitting.flops_function import FlopsFunction
 from flops_fit.fitting.inputs.log_runs import LogRuns
 from flops_fit.fitting.methods.isoflop_curve import (
     MIN_SIZES,
+    PARABOLA_ERROR,
     CurveCells,
     Doubt,
     Minima,
@@ -28,9 +28,9 @@ from flops_fit.fitting.methods.method import MIN_BUDGETS, FitInputs
 from flops_fit.fitting.methods.optimum_line import LineMethod, draw_line
 from flops_fit.fitting.methods.result import IsoflopCurve, LawFit, refused_law
 from flops_fit.fitting.options import FitOptions
-from flops_fit.fitting.uncertainty.resampling import draw_noise, group_correlation
-from flops_fit.fitting.uncertainty.spread import interval_of
-from flops_fit.records import FloatArray
+from flops_fit.fitting.uncertainty.resampling import draw_noise, group_correlation, normal_quantile
+from flops_fit.fitting.uncertainty.spread import interval_of, widened_interval
+from flops_fit.records import FloatArray, Interval
 
 MIN_DOF = 3.0
 # No replicate moves a loss by more than this factor of e: beyond it there is no curve.
@@ -81,7 +81,8 @@ def _draw_curves(log_runs: LogRuns, options: FitOptions, rng: np.random.Generato
         if inside.sum() > MIN_SIZES - 1:
             x, y = c.log_n[inside], c.log_loss[inside]
             c2, c1, c0 = fit_parabola(x, y)
-            residual.append(y - (c2 * x * x + c1 * x + c0))
+            relative = np.sqrt(c.average[inside] @ log_runs.relative_sd**2)
+            residual.append((y - (c2 * x * x + c1 * x + c0)) / relative)
             group.append(log_runs.group[np.argmax(c.average[inside] > 0, axis=1)])
             dof += len(x) - 3
     if not residual:
@@ -89,7 +90,7 @@ def _draw_curves(log_runs: LogRuns, options: FitOptions, rng: np.random.Generato
     pooled = np.concatenate(residual)
     sd = float(np.sqrt((pooled**2).sum() / dof))
     correlation = group_correlation(pooled, np.concatenate(group))
-    noise = draw_noise(log_runs, sd, correlation, count, rng)
+    noise = draw_noise(log_runs, sd, correlation, count, rng) * log_runs.relative_sd
     # The noise level itself is known only to its degrees of freedom: normal over chi is Student's t.
     dof = max(dof, MIN_DOF)
     noise *= np.sqrt(dof / rng.chisquare(dof, size=(count, 1)))
@@ -167,8 +168,8 @@ def _describe(
     if minimum is not None:
         log_n = np.concatenate([[minimum.log_n], minimum.log_n_replicates[np.isfinite(minimum.log_n_replicates)]])
         loss = np.concatenate([[minimum.loss], minimum.loss_replicates[np.isfinite(minimum.loss_replicates)]])
-        n_opt = interval_of(np.exp(log_n), level)
-        d_opt = interval_of(_tokens(log_runs.flops, log_c, log_n), level)
+        n_opt = _minimum_interval(log_n, level)
+        d_opt = _minimum_interval(log_runs.flops.log_tokens(np.asarray(log_c), log_n), level)
         loss_opt = interval_of(loss, level)
     return IsoflopCurve(
         compute_budget=float(log_runs.budgets[cells.index]),
@@ -184,5 +185,8 @@ def _describe(
     )
 
 
-def _tokens(flops: FlopsFunction, log_c: float, log_n: FloatArray) -> FloatArray:
-    return np.asarray(np.exp(flops.log_tokens(np.asarray(log_c), log_n)))
+def _minimum_interval(logs: FloatArray, level: float) -> Interval:
+    """Interval of the size or tokens at a minimum, by noise and by the parabola's own form."""
+    found = widened_interval(interval_of(logs, level), normal_quantile(level) * PARABOLA_ERROR)
+    value, low, high = (float(np.exp(end)) for end in (found.value, found.low, found.high))
+    return Interval(value=value, low=low, high=high, level=level)

@@ -1,20 +1,23 @@
-"""The data-constrained law: L = E + A/N^alpha + B/D'^beta with D' = U + U R (1 - exp(-(D/U - 1)/R)).
+"""The data-constrained law: L = E + A/N^alpha + B/D'^beta with D' the effective tokens of repeated data.
 
-U are the unique tokens; R is the number of repeats after which more are worth little. It is fitted where runs saw
-their data more than once: a grid over R, the parametric fit's global search at each, for all resamples at once.
+It is Approach 3 on all runs, those with many epochs included, with the worth of a repeat (R in `inputs/repeats.py`)
+fitted too: the global search at each R of a grid, for all resamples at once. The R of its point fit is what all other
+laws take.
 
 Source: Muennighoff et al. 2023 (arXiv:2305.16264) eq. 5. Their second constant, R_N for excess parameters, is
 left at infinity: on their own 182 runs the two are one flat valley, (15, 5) and (95, 1.7) fit equally
-(research/fitting.md section 1).
+(research/fitting.md section 1). That is why ln R has a prior.
 """
 
 from dataclasses import replace
 
 import numpy as np
 
+from flops_fit.fitting.inputs.condense import condense
 from flops_fit.fitting.inputs.log_runs import LogRuns, make_log_runs
-from flops_fit.fitting.methods.approach3 import ParametricMethod, describe_parametric
-from flops_fit.fitting.methods.chinchilla.fit import fit_parametric, make_problem
+from flops_fit.fitting.inputs.repeats import REPEAT_CONSTANT, REPEATED, epochs_of, log_worth
+from flops_fit.fitting.methods.approach3 import ParametricMethod, describe_parametric, parametric_log_loss
+from flops_fit.fitting.methods.chinchilla.fit import ParametricFits, fit_parametric, make_problem
 from flops_fit.fitting.methods.method import FitInputs, NotApplicable
 from flops_fit.fitting.methods.result import LawFit, refused_law
 from flops_fit.fitting.options import FitOptions
@@ -22,24 +25,35 @@ from flops_fit.fitting.uncertainty.resampling import resample_weights
 from flops_fit.fitting.uncertainty.spread import interval_of
 from flops_fit.records import FloatArray, RunTable
 
-CONSTANTS = np.geomspace(0.5, 300.0, 28)
+PRIOR_SD = 0.7
+"""Of ln R around Muennighoff et al.'s 15.4."""
+CONSTANTS = REPEAT_CONSTANT * np.exp(PRIOR_SD * np.linspace(-3, 3, 19))
 MIN_REPEATED = 4
-REPEATED = 1.05
+MIN_RUNS = 7
 MAX_RESAMPLES = 100
 
 
-def effective_tokens(num_tokens: FloatArray, unique_tokens: FloatArray, repeat_constant: float) -> FloatArray:
-    """D' of the module's formula; D itself where nothing was repeated."""
-    unique = np.minimum(unique_tokens, num_tokens)
-    repeats = num_tokens / unique - 1
-    return np.asarray(unique * (1 - repeat_constant * np.expm1(-repeats / repeat_constant)))
+def value_repeats(log_runs: LogRuns, all_runs: RunTable, options: FitOptions) -> LogRuns:
+    """Returns the runs with D' by the R that all runs together support, and with what repeats cost in loss."""
+    everything = condense(make_log_runs(all_runs))
+    if len(everything) < MIN_RUNS or not (log_runs.epochs > REPEATED).any():
+        return log_runs
+    enough = (everything.epochs > REPEATED).sum() >= MIN_REPEATED
+    constants = CONSTANTS[::3] if enough else np.array([REPEAT_CONSTANT])
+    fits, constant, centre = _fit(everything, options, everything.weight[None], constants)
+    log_d = log_runs.log_d - log_worth(log_runs.epochs, REPEAT_CONSTANT)
+    worth = log_worth(log_runs.epochs, constant[0])
+    repeated, fresh = (
+        parametric_log_loss(fits.theta, centre, log_runs.log_n, column)[0] for column in (log_d + worth, log_d)
+    )
+    return replace(log_runs, log_d=log_d + worth, repeat_cost=repeated - fresh)
 
 
 def fit_repeated_data(inputs: FitInputs) -> ParametricMethod | LawFit | NotApplicable:
-    """Fits the law to all runs, those with many epochs included, where enough of them repeat their data."""
+    """Fits the law where enough of all runs repeat their data."""
     if inputs.all_runs is None:
         return NotApplicable(reason="it takes all runs, and only some are given")
-    repeated = int((_epochs(inputs.all_runs) > REPEATED).sum())
+    repeated = int((epochs_of(inputs.all_runs) > REPEATED).sum())
     if repeated < MIN_REPEATED:
         return NotApplicable(
             reason=f"{repeated} runs saw data more than once; the worth of a repeat needs {MIN_REPEATED} such runs"
@@ -49,54 +63,41 @@ def fit_repeated_data(inputs: FitInputs) -> ParametricMethod | LawFit | NotAppli
 
 def fit_data_constrained(runs: RunTable, options: FitOptions) -> ParametricMethod | LawFit:
     """Fits R together with the parametric law to runs of which some repeat their data."""
-    log_runs = make_log_runs(runs)
-    if len(log_runs) < 7:
+    log_runs = condense(make_log_runs(runs))
+    if len(log_runs) < MIN_RUNS:
         return refused_law("data_constrained", f"{len(log_runs)} runs for 6 parameters.", len(log_runs))
     rng = np.random.default_rng(options.seed)
-    count = min(options.num_bootstraps, MAX_RESAMPLES)
-    weights = np.concatenate([log_runs.weight[None], resample_weights(log_runs, count, rng)])
-    unique = runs.num_tokens / np.maximum(_epochs(runs), 1.0)
-    centre_d = float(log_runs.log_d.mean())
-    theta, objective = [], []
-    for constant in CONSTANTS:
-        log_worth = np.log(effective_tokens(runs.num_tokens, unique, float(constant)))
-        problem = make_problem(log_runs.log_n, log_worth, log_runs.log_loss, options.objective, options.huber_delta)
-        found = fit_parametric(problem, weights, keep=2, tolerance=1e-9)
-        # One centre for all constants, so that their rows can be mixed.
-        found.theta[:, 2] += found.theta[:, 4] * (problem.centre[1] - centre_d)
-        theta.append(found.theta)
-        objective.append(found.objective)
-    best = np.argmin(np.stack(objective), axis=0)
-    rows = np.arange(len(weights))
-    chosen, value = np.stack(theta)[best, rows], np.stack(objective)[best, rows]
-    return _method(log_runs, chosen, (problem.centre[0], centre_d), CONSTANTS[best], float(value[0]), options)
-
-
-def _method(
-    log_runs: LogRuns,
-    theta: FloatArray,
-    centre: tuple[float, float],
-    constant: FloatArray,
-    objective: float,
-    options: FitOptions,
-) -> ParametricMethod:
-    law = describe_parametric("data_constrained", theta, centre, log_runs, options.level)
+    drawn = resample_weights(log_runs, min(options.num_bootstraps, MAX_RESAMPLES), rng)
+    fits, constant, centre = _fit(log_runs, options, np.concatenate([log_runs.weight[None], drawn]), CONSTANTS)
+    law = describe_parametric("data_constrained", fits.theta, centre, log_runs, options.level)
     at_end = constant[0] in (CONSTANTS[0], CONSTANTS[-1])
     law = replace(
         law,
         parameters={**law.parameters, "R": interval_of(constant, options.level)},
         outcome="at_bound" if at_end else "converged",
         reason="R is at the end of its range: these runs do not constrain it" if at_end else "the best R of a grid",
-        objective=objective,
+        objective=float(fits.objective[0]),
     )
-    return ParametricMethod(law=law, theta=theta, centre=centre, log_runs=log_runs)
+    return ParametricMethod(law=law, theta=fits.theta, centre=centre, log_runs=log_runs)
 
 
-def _epochs(runs: RunTable) -> FloatArray:
-    """Tokens over unique tokens of each run; 1 where neither is known."""
-    epochs = np.ones(len(runs))
-    if runs.unique_tokens is not None:
-        epochs = runs.num_tokens / runs.unique_tokens
-    elif runs.epochs is not None:
-        epochs = np.asarray(runs.epochs, dtype=np.float64)
-    return np.where(np.isfinite(epochs), epochs, 1.0)
+def _fit(
+    log_runs: LogRuns, options: FitOptions, weights: FloatArray, constants: FloatArray
+) -> tuple[ParametricFits, FloatArray, tuple[float, float]]:
+    """The law and R of every row of weights, R by its posterior mode, and what the logs were centred on."""
+    log_d = log_runs.log_d - log_worth(log_runs.epochs, REPEAT_CONSTANT)
+    centre = (float(log_runs.log_n.mean()), float(log_d.mean()))
+    found, score = [], []
+    for constant in constants:
+        log_worthy = log_d + log_worth(log_runs.epochs, constant)
+        problem = make_problem(log_runs.log_n, log_worthy, log_runs.log_loss, options.objective, options.huber_delta)
+        fits = fit_parametric(problem, weights, keep=2, tolerance=1e-9)
+        # One centre for all constants, so that their rows can be mixed.
+        fits.theta[:, 2] += fits.theta[:, 4] * (problem.centre[1] - centre[1])
+        found.append(fits)
+        # -2 ln posterior: Huber's objective is nearly a sum of absolute residuals, and Laplace's scale is their mean.
+        likelihood = (2 if options.objective == "huber_log" else 1) * len(log_runs) * np.log(fits.objective + 1e-12)
+        score.append(likelihood + (np.log(constant / REPEAT_CONSTANT) / PRIOR_SD) ** 2)
+    best, rows = np.argmin(np.stack(score), axis=0), np.arange(len(weights))
+    chosen = ParametricFits(*(np.stack(column)[best, rows] for column in zip(*found, strict=True)))
+    return chosen, constants[best], centre

@@ -7,13 +7,10 @@ from dataclasses import dataclass
 
 from flops_fit.fitting.inputs.log_runs import LogRuns
 from flops_fit.fitting.methods.envelope import Envelope, fit_envelope
+from flops_fit.fitting.methods.isoflop_curve import PARABOLA_ERROR
 from flops_fit.fitting.methods.result import LawFit
 from flops_fit.fitting.uncertainty.spread import Spread, interval_of, spread_of_replicates
 from flops_fit.records import FloatArray
-
-# A parabola's own bias on Chinchilla-like surfaces is 5 to 8% of N_opt without any noise
-# (research/fitting.md section 3), so a budget's weight in the line is not unbounded.
-PARABOLA_BIAS = 0.05
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -55,7 +52,7 @@ def draw_line(
         level: Of the intervals.
         used: Which budgets entered, for people.
     """
-    weight = 1 / (log_n[1:].var(axis=0) + PARABOLA_BIAS**2)
+    weight = 1 / (log_n[1:].var(axis=0) + PARABOLA_ERROR**2)
     weight = weight / weight.sum()
     centre = float(weight @ log_c)
     x = log_c - centre
