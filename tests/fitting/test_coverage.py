@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from coverage_study import study_cell
-from worlds import OUTSIDE_WORLDS, WORLDS
+from worlds import WORLDS
 
 REPLICATES = 10
 
