@@ -4,12 +4,14 @@ import math
 from dataclasses import dataclass, fields
 
 import numpy as np
-from worlds import ASPECT, REFERENCE_COMPUTE, table_of
+from worlds import ASPECT, REFERENCE_COMPUTE, mistuning, table_of
 
 from flops_fit.records import RunTable
 
-MAX_EPOCHS, REPEAT_CONSTANT = 4.0, 15.4
-"""Of repeated data: Muennighoff et al. 2023 (arXiv:2305.16264), their R_D*."""
+MAX_EPOCHS = 4.0
+"""Of repeated data, at the run with most tokens."""
+REPEAT_CONSTANTS = {"repeated": 15.4, "repeated_hard": 5.0}
+"""R_D* by world: the first is that of Muennighoff et al. 2023 (arXiv:2305.16264)."""
 NOISE_AT_BOTTOM = 0.013
 """Where noise grows, a run of the smallest D has this sd of log loss."""
 SHAPE_LOSS = 0.002
@@ -47,30 +49,31 @@ def draw_sweep(world, design, rng, *, noise=0.003):
     budget = np.repeat(np.asarray(design.budgets), design.sizes)
     spread = np.concatenate([np.geomspace(1 / design.reach, design.reach, count) for count in design.sizes])
     n = np.sqrt(budget / 120) * spread
+    excess = np.zeros(len(n))
     if world.name == "integer_shapes":
         n, excess = integer_shapes(n)
-    else:
-        excess = np.zeros(len(n))
-    d = budget / (6 * n)
+    if world.name == "mistuned_sweep":  # The target's rate will be tuned.
+        excess = mistuning(world, n)
+    d = world.num_tokens(budget, n)
     columns = {}
     if world.name == "no_embeddings":
         columns["num_params_non_embedding"] = n
     fresh = d
-    if world.name == "repeated":
+    if world.name in REPEAT_CONSTANTS:
         unique = np.full(len(d), d.max() / MAX_EPOCHS)
         columns |= {"unique_tokens": unique, "epochs": d / unique}
-        fresh = effective_tokens(d, unique)
+        fresh = effective_tokens(d, unique, REPEAT_CONSTANTS[world.name])
     error, sd = draw_errors(world.name, n, d, rng, noise)
     if world.name == "growing_noise" and "loss_std_error" in {field.name for field in fields(RunTable)}:
         columns["loss_std_error"] = sd * world.loss(n, fresh)
     return table_of(budget, n, d, world.loss(n, fresh) * np.exp(excess + error), **columns)
 
 
-def effective_tokens(tokens, unique):
+def effective_tokens(tokens, unique, constant):
     """D' of Muennighoff et al. 2023, eq. 5; D itself where nothing repeats."""
     seen = np.minimum(tokens, unique)
     repeats = np.maximum(tokens / unique - 1, 0.0)
-    return seen * (1 - REPEAT_CONSTANT * np.expm1(-repeats / REPEAT_CONSTANT))
+    return seen * (1 - constant * np.expm1(-repeats / constant))
 
 
 def integer_shapes(n):
@@ -89,10 +92,14 @@ def draw_errors(name, n, d, rng, noise):
     errors = sd * rng.standard_normal(len(n))
     if name == "shared_noise":
         # Runs of about one size stand on one initialisation: half of the variance is theirs together.
-        cell = np.round(np.log(n) / math.log(1.8)).astype(int)
-        _, index = np.unique(cell, return_inverse=True)
+        _, index = np.unique(size_cells(n), return_inverse=True)
         errors = (errors + noise * rng.standard_normal(index.max() + 1)[index]) / math.sqrt(2)
     if name == "heavy_tails":
         errors = noise * rng.standard_t(3, len(n)) / math.sqrt(3)
         errors += np.where(rng.random(len(n)) < BAD_RUNS, rng.exponential(BAD_LOSS, len(n)), 0.0)
     return errors, sd
+
+
+def size_cells(n):
+    """A number for each size; sizes within about 1.8x have one in common."""
+    return np.round(np.log(n) / math.log(1.8)).astype(int)

@@ -33,7 +33,16 @@ OUTSIDE_WORLDS = (
     "repeated",
     "growing_noise",
 )
-VARIANTS = ("bend_half", "bend_x2", "bend_reversed", "bend_same", "heavy_tails", "everything")
+VARIANTS = (
+    "bend_half",
+    "bend_x2",
+    "bend_reversed",
+    "bend_same",
+    "mistuned_sweep",
+    "repeated_hard",
+    "heavy_tails",
+    "everything",
+)
 ALL_WORLDS = (*WORLDS, *OUTSIDE_WORLDS, *VARIANTS)
 
 # Optimal D/N is drawn at this budget, FLOPs; it is also where the curved term has Chinchilla's slope.
@@ -50,7 +59,7 @@ Where both bend alike, their effects on N_opt all but cancel."""
 WARMUP_SHARE = 0.01
 """Tokens of a linear warmup, as a share of D at the reference: 1/10 of an optimal run at 1e17 FLOPs."""
 BEFORE_BREAK, AFTER_BREAK = 1.25, 0.75
-RATIO_LOSS, RATIO_EXPONENT = 0.02, 0.5
+RATIO_LOSS, RATIO_EXPONENT = 0.01, 1.0
 """Excess loss at 20 tokens per parameter, and how it falls as they grow."""
 MISTUNED_LOSS = 0.001
 """Excess log loss per squared e-fold of N above the optimum where exponents break."""
@@ -60,7 +69,7 @@ VOCABULARY, ASPECT = 50_257, 64
 
 @dataclass(frozen=True, kw_only=True)
 class World:
-    """A truth that sweeps can be drawn from; C = 6 N D."""
+    """A truth that sweeps can be drawn from; C = 6 N D, but for uncounted embeddings."""
 
     name: str
     law: ChinchillaLaw
@@ -79,6 +88,11 @@ class World:
         """The two terms of its Chinchilla part."""
         return self.law.A * n**-self.law.alpha, self.law.B * d**-self.law.beta
 
+    def num_tokens(self, compute, num_params):
+        """D that C FLOPs train N parameters on; embeddings cost FLOPs although N leaves them out."""
+        n = np.asarray(num_params, dtype=np.float64)
+        return compute / (6 * (n + embeddings(n) if self.name == "no_embeddings" else n))
+
     @property
     def break_params(self):
         """N_opt at BREAK_COMPUTE, by the Chinchilla part."""
@@ -90,7 +104,7 @@ class World:
         middle, reach = np.log(self.law.n_opt(compute))[..., None], 6.0
         for _ in range(4):
             log_n = middle + reach * np.linspace(-1, 1, 121)
-            loss = self.loss(np.exp(log_n), np.exp(log_c - np.log(6) - log_n))
+            loss = self.loss(np.exp(log_n), self.num_tokens(np.exp(log_c), np.exp(log_n)))
             middle = np.take_along_axis(log_n, np.argmin(loss, axis=-1)[..., None], axis=-1)
             reach /= 30
         return np.asarray(np.exp(middle[..., 0]))
@@ -98,7 +112,7 @@ class World:
     def loss_opt(self, compute):
         """Loss at that N."""
         n = self.n_opt(compute)
-        return self.loss(n, np.asarray(compute, dtype=np.float64) / (6 * n))
+        return self.loss(n, self.num_tokens(np.asarray(compute, dtype=np.float64), n))
 
 
 def plain(world, n, d):
@@ -150,13 +164,22 @@ def ratio_penalty(world, n, d):
 
 def mistuned(world, n, d):
     """The learning rate was tuned on small models: large ones lose with the square of ln N."""
-    return plain(world, n, d) * np.exp(MISTUNED_LOSS * np.maximum(np.log(n / world.break_params), 0.0) ** 2)
+    return plain(world, n, d) * np.exp(mistuning(world, n))
+
+
+def mistuning(world, n):
+    """Excess log loss of a rate that was tuned on models up to the middle of the sweep."""
+    return MISTUNED_LOSS * np.maximum(np.log(n / world.break_params), 0.0) ** 2
 
 
 def no_embeddings(world, n, d):
-    """N, and so C = 6ND, leaves out the embeddings, while the loss falls with all parameters (Kaplan et al. 2020)."""
-    width = (ASPECT * n / 12) ** (1 / 3)
-    return plain(world, n + VOCABULARY * width, d)
+    """N leaves out the embeddings, while loss and FLOPs count them (Kaplan et al. 2020, arXiv:2001.08361)."""
+    return plain(world, n + embeddings(n), d)
+
+
+def embeddings(n):
+    """Parameters of the embeddings of a model with N others."""
+    return VOCABULARY * np.cbrt(ASPECT * n / 12)
 
 
 def everything(world, n, d):
@@ -238,11 +261,11 @@ def adaptive_sweep(
 
 
 def table_of(budget, n, d, loss, **columns):
-    """Simulated runs on C = 6ND."""
+    """Simulated runs that spend their budget."""
     names = tuple(f"simulated {i}" for i in range(len(n)))
     return RunTable(
         compute_budget=budget,
-        compute=6 * n * d,
+        compute=budget,
         num_params=n,
         num_tokens=d,
         loss=loss,
