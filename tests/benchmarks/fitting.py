@@ -1,9 +1,14 @@
-"""How fast, how small and how honest is the fitting room? Prints what CHANGELOG and docstrings quote.
+"""Is the fitting room fast, small, right and honest? Prints what CHANGELOG, docstrings and predictions quote.
 
+python tests/benchmarks/fitting.py real        17 published sweeps, top budgets hidden: error, coverage, loss
+python tests/benchmarks/fitting.py anchors     six published model sizes 44 to 46,000 times beyond their sweeps
+python tests/benchmarks/fitting.py farseer     loss at Farseer's seven largest runs
+python tests/benchmarks/fitting.py seeds       how the interval's width depends on the bootstrap seed
+python tests/benchmarks/fitting.py minima      intervals of measured minima against published ones
+python tests/benchmarks/fitting.py worlds      simulated worlds, 10, 100, 1000 times beyond; --design square or ladder
+python tests/benchmarks/fitting.py table       real and worlds; writes measured_coverage.json, which predict quotes
 python tests/benchmarks/fitting.py speed       ratios in one process, on CPU time, one BLAS thread
-python tests/benchmarks/fitting.py backtest    published sweeps in ../shared, top 1, 2, 3 budgets hidden
-python tests/benchmarks/fitting.py coverage    four worlds x three noises, targets 10, 100, 1000 times
-python tests/benchmarks/fitting.py all         everything; about ten minutes on one core
+python tests/benchmarks/fitting.py all         everything but the table
 """
 
 # ruff: noqa: E402, numpy reads the number of threads when it is imported.
@@ -12,228 +17,103 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import argparse
-import collections
-import resource
-import subprocess
+import json
+import multiprocessing
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
-from scipy.optimize import minimize
-from scipy.special import logsumexp
 
-sys.path[:0] = [str(Path(__file__).parents[1] / "fitting"), str(Path(__file__).parents[2])]
+REPOSITORY = Path(__file__).parents[2]
+sys.path[:0] = [str(REPOSITORY / "tests" / "fitting"), str(REPOSITORY), str(Path(__file__).parent)]
 
-from coverage_study import coverage_of_one
-from tables_of_runs import (
-    DATA,
-    GEMSTONES,
-    PORIAN,
-    chinchilla_isoflop,
-    gemstones,
-    read_published,
-)
-from worlds import WORLDS
+import fitting_real
+import fitting_speed
+from coverage_study import TARGETS
+from fitting_worlds import coverage
+from sweep_designs import DESIGNS
+from worlds import ALL_WORLDS
 
-from flops_fit.fitting import FitOptions, fit
-from flops_fit.fitting.inputs.log_runs import make_log_runs
-from flops_fit.fitting.methods.chinchilla.fit import fit_parametric, make_problem
-
-DELTA = 1e-3
-LAWS = ("default", "extended", "windowed", "approach3", "approach2", "akima", "approach1", "ratio20", "slope_half")
+PARTS = ("real", "anchors", "farseer", "seeds", "minima", "worlds", "speed")
+TABLE = REPOSITORY / "flops_fit" / "fitting" / "measured_coverage.json"
+QUOTED_TARGETS = (10.0, 100.0)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("speed", "backtest", "coverage", "all", "memory"))
-    parser.add_argument("--replicates", type=int, default=100, help="sweeps of each world and noise")
+    parser.add_argument("what", choices=(*PARTS, "table", "all", "memory"))
+    parser.add_argument("--replicates", type=int, default=40, help="sweeps of each world")
+    parser.add_argument("--bootstraps", type=int, default=60, help="resamples of each fit")
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--worlds", nargs="+", choices=ALL_WORLDS, default=ALL_WORLDS, metavar="NAME")
+    parser.add_argument("--design", choices=tuple(DESIGNS), default="square")
+    parser.add_argument("--noise", type=float, default=0.003, help="sd of log loss in the worlds")
     parser.add_argument("--starts", type=int, default=125, help="of the 3125 L-BFGS starts; time is scaled up")
     parser.add_argument("--resamples", type=int, default=60, help="of the BFGS bootstrap; time is scaled up")
     options = parser.parse_args()
     if options.what == "memory":
-        own_bootstrap(epoch_points(), 1000)
+        fitting_speed.own_bootstrap(fitting_speed.epoch_points(), 1000)
         return
-    if options.what in ("speed", "all"):
-        speed(options.starts, options.resamples)
-    if options.what in ("backtest", "all"):
-        backtest()
-    if options.what in ("coverage", "all"):
-        coverage(options.replicates)
+    chosen = {"all": PARTS, "table": ("real", "worlds")}.get(options.what, (options.what,))
+    if "speed" in chosen:  # First of all: it measures this process.
+        fitting_speed.speed(options.starts, options.resamples)
+    with multiprocessing.Pool(options.processes) as pool:
+        found = {part: run_part(part, pool, options) for part in chosen if part != "speed"}
+    if options.what == "table":
+        table = coverage_table(found["real"], found["worlds"])
+        TABLE.write_text(json.dumps(table, indent=2) + "\n")
+        print(f"wrote {TABLE}\n{json.dumps(table)}")
 
 
-def epoch_points():
-    return read_published("chinchilla_epoch.csv", keep=lambda row: row["excluded_by_source"] != "True")
+def run_part(part, pool, options):
+    print(f"== {part}", flush=True)
+    if part == "real":
+        return fitting_real.real(pool, options.bootstraps)
+    if part == "worlds":
+        return coverage(
+            pool,
+            options.worlds,
+            options.design,
+            options.replicates,
+            noise=options.noise,
+            bootstraps=options.bootstraps,
+        )
+    if part == "seeds":
+        return fitting_real.seeds(pool)
+    if part == "minima":
+        return fitting_real.minima(pool, options.bootstraps)
+    return {"anchors": fitting_real.long_reach, "farseer": fitting_real.farseer}[part](options.bootstraps)
 
 
-def own_bootstrap(table, count):
-    columns = make_log_runs(table)
-    problem = make_problem(columns.log_n, columns.log_d, columns.log_loss, "huber_log", DELTA)
-    size = len(columns)
-    weights = np.random.default_rng(42).multinomial(size, np.full(size, 1 / size), size=count).astype(float)
-    return fit_parametric(problem, weights, keep=3, tolerance=1e-7)
-
-
-def reference_objective(theta, log_n, log_d, log_loss):
-    """Sum of Huber(1e-3) of log loss as Epoch's notebook writes it, with a gradient by hand."""
-    a, b, e, alpha, beta = theta
-    terms = np.stack([a - alpha * log_n, b - beta * log_d, np.full_like(log_n, e)])
-    model = logsumexp(terms, axis=0)
-    residual = log_loss - model
-    size = np.abs(residual)
-    value = np.where(size <= DELTA, 0.5 * residual**2, DELTA * (size - 0.5 * DELTA)).sum()
-    slope = -np.clip(residual, -DELTA, DELTA)
-    share = np.exp(terms - model)
-    return value, np.array(
-        [
-            slope @ share[0],
-            slope @ share[1],
-            slope @ share[2],
-            -(slope * share[0]) @ log_n,
-            -(slope * share[1]) @ log_d,
-        ]
+def coverage_table(scores, cells):
+    """What a prediction says about measured coverage: each cut of a published sweep once, then the worlds."""
+    default = {(s.sweep, s.kept_compute): s for s in scores if s.law == "default"}.values()
+    quoted = [TARGETS.index(factor) for factor in QUOTED_TARGETS]
+    n, loss = (
+        {name: np.array([c[key][quoted] for c in found]) for name, found in cells.items()} for key in ("n", "loss")
     )
+    worst = min(n, key=lambda name: n[name].mean(axis=0).min())
+    return {
+        "real": {
+            "cases": len(default),
+            "n_opt": share([s.covered for s in default]),
+            "loss": share([s.loss_covered for s in default]),
+            "reach_max": round(10 ** max(s.reach for s in default)),
+        },
+        "worlds": {
+            "count": len(cells),
+            "sweeps": sum(len(found) for found in cells.values()),
+            "n_opt_mean": share([v.mean() for v in n.values()]),
+            "n_opt_worst": share(n[worst].mean(axis=0).min()),
+            "worst_world": worst,
+            "loss_mean": share([v.mean() for v in loss.values()]),
+            "reach": [round(factor) for factor in QUOTED_TARGETS],
+        },
+    }
 
 
-def automatic_objective(theta, log_n, log_d, log_loss):
-    """The same, differentiated automatically as in the notebook (there by autograd, here by torch)."""
-    import torch  # here alone: the memory that is measured is that of numpy and this package
-
-    free = torch.tensor(theta, dtype=torch.float64, requires_grad=True)
-    log_n, log_d, log_loss = (torch.from_numpy(c) for c in (log_n, log_d, log_loss))
-    terms = torch.stack([free[0] - free[3] * log_n, free[1] - free[4] * log_d, free[2].expand(len(log_n))])
-    loss = torch.nn.functional.huber_loss(torch.logsumexp(terms, 0), log_loss, reduction="sum", delta=DELTA)
-    loss.backward()
-    return loss.item(), free.grad.numpy()
-
-
-def bfgs_bootstrap(objective, logs, resamples):
-    """CPU seconds of 1000 resamples, each by BFGS from one warm start."""
-    warm = np.array([np.log(482.01), np.log(2085.43), np.log(1.8172), 0.3478, 0.3658])
-    rng = np.random.default_rng(42)
-    objective(warm, *logs)
-    begun = time.process_time()
-    for _ in range(resamples):
-        rows = rng.integers(0, 240, 240)
-        minimize(objective, warm, args=tuple(c[rows] for c in logs), jac=True, method="BFGS")
-    return (time.process_time() - begun) / resamples * 1000
-
-
-def speed(starts, resamples):
-    # First of all: a child's peak counts what its parent held when it was forked.
-    command = [sys.executable, str(Path(__file__)), "memory"]
-    subprocess.run(command, check=True)
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
-    table = epoch_points()
-    logs = [np.log(c) for c in (table.num_params, table.num_tokens, table.loss)]
-    own_bootstrap(table, 20)
-    begun = time.process_time()
-    own = own_bootstrap(table, 1000)
-    own_boot = time.process_time() - begun
-    begun = time.process_time()
-    for _ in range(20):
-        columns = make_log_runs(table)
-        problem = make_problem(columns.log_n, columns.log_d, columns.log_loss, "huber_log", DELTA)
-        point = fit_parametric(problem, np.ones((1, 240)), keep=5, tolerance=1e-13)
-    own_point = (time.process_time() - begun) / 20
-
-    their_boot = bfgs_bootstrap(automatic_objective, logs, resamples)
-    by_hand_boot = bfgs_bootstrap(reference_objective, logs, resamples)
-
-    grid = (
-        np.array(np.meshgrid([0, 5, 10, 15, 20], [0, 5, 10, 15, 20], [-1, -0.5, 0, 0.5, 1], *[[0, 0.5, 1, 1.5, 2]] * 2))
-        .reshape(5, -1)
-        .T
-    )
-    chosen = grid[np.random.default_rng(0).permutation(len(grid))[:starts]]
-    begun = time.process_time()
-    best = min(
-        minimize(reference_objective, start, args=tuple(logs), jac=True, method="L-BFGS-B").fun for start in chosen
-    )
-    their_point = (time.process_time() - begun) / len(chosen) * len(grid)
-
-    print("240 Chinchilla points, Huber 1e-3 on log loss, CPU seconds in this process, one BLAS thread")
-    print(f"  1000 bootstraps, own, global search each      {own_boot:9.3f}  converged {own.converged.mean():.3f}")
-    for name, seconds in (("automatic gradient", their_boot), ("gradient by hand", by_hand_boot)):
-        print(f"  1000 bootstraps, warm BFGS, {name:18s}{seconds:9.1f}  ({resamples} measured)")
-        print(f"  ratio                                         {seconds / own_boot:9.0f}  (to reach: 20)")
-    print(f"  point fit, own                                {own_point:9.4f}  objective {point.objective[0]:.11f}")
-    print(f"  point fit, 3125 L-BFGS starts                 {their_point:9.1f}  objective {best:.11f} ({starts} run)")
-    print(f"  ratio                                         {their_point / own_point:9.0f}  (to reach: 1000)")
-    print(f"  peak memory of a process with 1000 bootstraps {peak:9.0f}  MB (to stay below: 250)")
-    program = "from flops_fit.cli import main; main()"
-    command = [sys.executable, "-c", program, "fit", str(DATA / "chinchilla_epoch.csv"), "--json"]
-    before, begun = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    done = subprocess.run(command, capture_output=True, text=True)
-    wall, after = time.perf_counter() - begun, resource.getrusage(resource.RUSAGE_CHILDREN)
-    used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    print(
-        f"  flops-fit fit chinchilla_epoch.csv            {wall:9.2f}  s wall, {used:.2f} s CPU, rc {done.returncode}"
-    )
-
-
-def published_sweeps():
-    for condition in PORIAN:
-        yield condition.removeprefix("rw/base/"), read_published("porian_rw_base.csv", condition)
-    yield "chinchilla", chinchilla_isoflop()
-    for condition in GEMSTONES:
-        yield f"gemstones {condition}", gemstones(condition)
-
-
-def backtest():
-    """The hidden budget that stands furthest from the kept ones is counted, once for each sweep and depth."""
-    found = collections.defaultdict(list)
-    for name, table in published_sweeps():
-        laws = fit(table, options=FitOptions(num_bootstraps=100))
-        line = []
-        for hidden in (1, 2, 3):
-            rows = [r for r in laws.backtest if r.hidden == hidden]
-            top = max((r.compute_budget for r in rows), default=None)
-            for row in rows:
-                if row.compute_budget == top and row.log_n_opt_error is not None:
-                    found[hidden, row.law].append(row)
-                    if row.law == "default":
-                        line.append(f"{row.log_n_opt_error:+.3f}{'' if row.n_opt_covered else ' missed'}")
-        print(f"{name:38s} {len(table):4d} runs, default ln N_opt error, 1, 2, 3 hidden: {', '.join(line) or '-'}")
-    print(
-        f"{'hidden':6s} {'law':11s} {'n':>3s} {'median':>7s} {'max':>6s} {'covered':>8s} {'loss':>7s} {'covered':>8s}"
-    )
-    for hidden in (1, 2, 3):
-        for law in LAWS:
-            rows = found[hidden, law]
-            if not rows:
-                continue
-            size = np.abs([r.log_n_opt_error for r in rows])
-            loss = [abs(r.log_loss_error) for r in rows if r.log_loss_error is not None]
-            inside = [r.n_opt_covered for r in rows if r.n_opt_covered is not None]
-            loss_inside = [r.loss_covered for r in rows if r.loss_covered is not None]
-            print(
-                f"{hidden:6d} {law:11s} {len(rows):3d} {np.median(size):7.3f} {size.max():6.3f} "
-                f"{np.mean(inside) if inside else float('nan'):8.2f} "
-                f"{np.median(loss) if loss else float('nan'):7.4f} "
-                f"{np.mean(loss_inside) if loss_inside else float('nan'):8.2f}"
-            )
-
-
-def coverage(replicates, noises=(0.002, 0.005, 0.01)):
-    """Coverage of the default's 90 % intervals, and widths against Approach 3's Laplace interval."""
-    print(f"default 90 % intervals, adaptive 7 x 5 sweeps, {replicates} worlds each, targets 10 | 100 | 1000 times")
-    for name in WORLDS:
-        for noise in noises:
-            cells = [coverage_of_one(name, noise, seed) for seed in range(replicates)]
-            rmse = np.sqrt(np.mean([c["error"] ** 2 for c in cells], axis=0)) / np.log(10)
-            n, loss = (np.mean([c[key] for c in cells], axis=0) for key in ("n", "loss"))
-            width = np.median([c["width"] for c in cells], axis=0) / np.log(10)
-            ratio = width / (np.median([c["laplace"] for c in cells], axis=0) / np.log(10))
-            text = [
-                " | ".join(f"{v:{f}}" for v in row)
-                for row, f in ((rmse, ".3f"), (n, ".2f"), (width, ".2f"), (ratio, ".1f"), (loss, ".2f"))
-            ]
-            print(
-                f"{name:12s} {noise:.3f} N_opt rmse dex {text[0]}  covered {text[1]}  width dex {text[2]}  "
-                f"over Laplace {text[3]}  loss covered {text[4]}",
-                flush=True,
-            )
+def share(values):
+    return round(float(np.mean(values)), 3)
 
 
 if __name__ == "__main__":
