@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from flops_fit.fitting.methods.extended.form import LN_ALPHA, LN_BETA, LN_E, NUM_PLAIN, Form, U, V
+from flops_fit.fitting.methods.extended.form import LN_ALPHA, LN_BETA, LN_E, NUM_PLAIN, Basis, Form, U, V
 from flops_fit.fitting.methods.extended.prior import Priors, log_evidence
 from flops_fit.records import FloatArray
 
@@ -35,8 +35,13 @@ class Problem:
     x: FloatArray
     """Centred ln N, shape (n,)."""
     y: FloatArray
+    """Centred ln D."""
+    basis: Basis
     log_loss: FloatArray
     weights: FloatArray
+    """Relevance times relative precision."""
+    relevance: FloatArray
+    """What a run counts for beyond what its noise says, such as a large budget."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -66,20 +71,21 @@ def fit_extended(problem: Problem, priors: Priors) -> ExtendedFits:
     w = np.repeat(problem.weights[None], count, axis=0)
     sigma = np.full(count, 0.01)
     for _ in range(HUBER_ROUNDS):
-        rows, _ = _maximise(problem, w, rows, priors, sigma, rounds=5)
-        log_loss, jacobian = problem.form.jacobian(rows, problem.x, problem.y)
-        size = np.abs(problem.log_loss - log_loss)
+        rows, _ = _maximise(problem, w, rows, priors, sigma, rounds=5, shortest=1e-2)
+        log_loss, jacobian = problem.form.log_loss(rows, problem.basis)
+        size = np.abs(problem.log_loss - log_loss) * np.sqrt(problem.weights / problem.relevance)
         dof = _freedom(_information(jacobian, w), priors.precision, sigma, total)
         sigma = np.maximum(1.4826 * np.median(size, axis=1) * np.sqrt(total / dof), SIGMA_FLOOR)
         w = problem.weights * np.minimum(1.0, HUBER_SCALE * sigma[:, None] / np.maximum(size, 1e-300))
     for last in (*[False] * (SIGMA_ROUNDS - 1), True):
-        rows, step = _maximise(problem, w, rows, priors, sigma, rounds=LAST_ROUNDS if last else 8)
-        log_loss, jacobian = problem.form.jacobian(rows, problem.x, problem.y)
+        rounds, shortest = (LAST_ROUNDS, SHORTEST_STEP) if last else (8, 1e-3)
+        rows, step = _maximise(problem, w, rows, priors, sigma, rounds=rounds, shortest=shortest)
+        log_loss, jacobian = problem.form.log_loss(rows, problem.basis)
         misfit = (w * (problem.log_loss - log_loss) ** 2).sum(1)
         information = _information(jacobian, w)
         dof = _freedom(information, priors.precision, sigma, total)
         sigma = np.maximum(np.sqrt(HUBER_CONSISTENCY * misfit / dof), SIGMA_FLOOR)
-    squared = _information(jacobian, w * problem.weights)
+    squared = _information(jacobian, w * problem.relevance)
     return ExtendedFits(
         rows=rows,
         covariance=_covariance(information, squared, priors.precision, sigma, list(range(rows.shape[1]))),
@@ -120,9 +126,19 @@ def _start(problem: Problem) -> FloatArray:
 
 
 def _maximise(
-    problem: Problem, weights: FloatArray, rows: FloatArray, priors: Priors, sigma: FloatArray, rounds: int
+    problem: Problem,
+    weights: FloatArray,
+    rows: FloatArray,
+    priors: Priors,
+    sigma: FloatArray,
+    *,
+    rounds: int,
+    shortest: float,
 ) -> tuple[FloatArray, FloatArray]:
-    """Levenberg-Marquardt on the log posterior times sigma^2; returns the mode and the last step's size."""
+    """Levenberg-Marquardt on the log posterior times sigma^2; returns the mode and the last step's size.
+
+    It ends after so many rounds, or where no step is longer than ``shortest``.
+    """
     low, high = bounds(float(problem.log_loss.min()), rows.shape[1])
     penalty = sigma[:, None, None] ** 2 * priors.precision
     damping = np.full(len(rows), 1e-3)
@@ -130,7 +146,7 @@ def _maximise(
     diagonal = np.arange(rows.shape[1])
 
     def evaluate(at: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-        log_loss, jacobian = problem.form.jacobian(at, problem.x, problem.y)
+        log_loss, jacobian = problem.form.log_loss(at, problem.basis)
         residual, off = problem.log_loss - log_loss, at - priors.mean
         return (weights * residual**2).sum(1) + np.einsum("ri,rij,rj->r", off, penalty, off), residual, jacobian
 
@@ -150,7 +166,7 @@ def _maximise(
         residual = np.where(better[:, None], new_residual, residual)
         jacobian = np.where(better[:, None, None], new_jacobian, jacobian)
         damping = np.where(better, damping * 0.2, damping * 10)
-        if size.max() < SHORTEST_STEP:
+        if size.max() < shortest:
             break
     return rows, size
 
@@ -170,8 +186,7 @@ def _covariance(
 ) -> FloatArray:
     """Sandwich A^-1 (J' W^2 J + P) A^-1 sigma^2 with A = J' W J + P, over the free parameters.
 
-    Weights express relevance, not noise; with weights of one it is A^-1 sigma^2. Robust
-    weights are meant as noise, and runs of weight w < 1 count as w here.
+    With a relevance of one it is A^-1 sigma^2: precisions and robust weights stand for noise.
     """
     index = np.ix_(range(len(sigma)), free, free)
     scale = sigma[:, None, None] ** 2

@@ -12,6 +12,7 @@ Source: ours; research/honesty-walk.md holds the measurements that chose it.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -39,14 +40,13 @@ class Form:
         """How many parameters a row has."""
         return int(NUM_PLAIN + self.walk_n.root.shape[1] + self.walk_d.root.shape[1])
 
-    def log_loss(self, rows: FloatArray, x: FloatArray, y: FloatArray) -> FloatArray:
-        """Log: ln L at centred logs (m,) or (R, m), shape (R, m)."""
-        terms = _Terms(self, rows, x, y)
-        return np.asarray(np.logaddexp(rows[:, [LN_E]], terms.log_reducible))
+    def basis(self, x: FloatArray, y: FloatArray) -> "Basis":
+        """What the loss at centred logs, each (m,) or (R, m), needs whatever the parameters are."""
+        return Basis(self.walk_n.integral(x), self.walk_d.integral(y), np.exp(-0.5 * np.maximum(y, SHORTEST)))
 
-    def jacobian(self, rows: FloatArray, x: FloatArray, y: FloatArray) -> tuple[FloatArray, FloatArray]:
+    def log_loss(self, rows: FloatArray, basis: "Basis") -> tuple[FloatArray, FloatArray]:
         """Log: ln L (R, m) and its derivatives by the parameters (R, m, p)."""
-        terms = _Terms(self, rows, x, y)
+        terms = _Terms(self, rows, basis)
         log_loss = np.logaddexp(rows[:, [LN_E]], terms.log_reducible)
         reducible = np.exp(terms.log_reducible - log_loss)
         first, second = reducible * terms.share, reducible * (1 - terms.share)
@@ -57,29 +57,36 @@ class Form:
         self._add_exponents(out, -first[..., None] * terms.travel_n, -second[..., None] * terms.travel_d)
         return log_loss, out
 
-    def balance(
-        self, rows: FloatArray, x: FloatArray, y: FloatArray, cost_slope: FloatArray
-    ) -> tuple[FloatArray, FloatArray]:
-        """Balance ln(gain of size) - ln(gain of data) along a budget (R, m), 0 at its optimum, and its derivatives.
+    def balance(self, rows: FloatArray, x: FloatArray, y: FloatArray, cost_slope: FloatArray) -> FloatArray:
+        """Balance ln(gain of size) - ln(gain of data) along a budget, (R, m): positive where more parameters pay.
 
-        Positive where more parameters pay. ``cost_slope`` is how fast ln D falls per e-fold of N on the budget.
+        ``cost_slope`` is how fast ln D falls per e-fold of N on the budget.
         """
-        terms = _Terms(self, rows, x, y)
-        at_n, at_d = (walk.at(z) * e for walk, z, e in ((self.walk_n, x, terms.alpha), (self.walk_d, y, terms.beta)))
-        alpha, beta = at_n.sum(-1), at_d.sum(-1)
-        gain_d = np.maximum(beta + 0.5 * rows[:, [H]] * terms.half * (y > SHORTEST), 1e-3 * beta)
-        k = np.exp(rows[:, [LN_K]])
-        balance = (terms.log_first - terms.log_second) / k + np.log(alpha) - np.log(gain_d * cost_slope)
-        out = np.zeros((*balance.shape, self.num_parameters))
-        out[..., U], out[..., V] = 1 / k, -1 / k
-        out[..., LN_K] = -(terms.log_first - terms.log_second) / k
-        out[..., H] = -terms.half / k - 0.5 * terms.half * (y > SHORTEST) / gain_d
-        self._add_exponents(
-            out,
-            at_n / alpha[..., None] - terms.travel_n / k[..., None],
-            terms.travel_d / k[..., None] - at_d / gain_d[..., None],
-        )
-        return balance, out
+        terms = _Terms(self, rows, self.basis(x, y))
+        at_n, _, gain_d = self._local(rows, terms, x, y)
+        ratio = (terms.log_first - terms.log_second) * np.exp(-rows[:, [LN_K]])
+        return np.asarray(ratio + np.log(at_n.sum(-1)) - np.log(gain_d * cost_slope))
+
+    def balance_gradient(self, rows: FloatArray, x: FloatArray, y: FloatArray) -> FloatArray:
+        """Derivatives of the balance by the parameters, (R, m, p)."""
+        terms = _Terms(self, rows, self.basis(x, y))
+        at_n, at_d, gain_d = self._local(rows, terms, x, y)
+        inverse = np.exp(-rows[:, [LN_K]])
+        out = np.zeros((*gain_d.shape, self.num_parameters))
+        out[..., U], out[..., V] = inverse, -inverse
+        out[..., LN_K] = -(terms.log_first - terms.log_second) * inverse
+        out[..., H] = -terms.half * (inverse + 0.5 * (y > SHORTEST) / gain_d)
+        by_n = at_n / at_n.sum(-1, keepdims=True) - terms.travel_n * inverse[..., None]
+        self._add_exponents(out, by_n, terms.travel_d * inverse[..., None] - at_d / gain_d[..., None])
+        return out
+
+    def _local(
+        self, rows: FloatArray, terms: "_Terms", x: FloatArray, y: FloatArray
+    ) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Shares of the knots in alpha at x and in beta at y, (R, m, knots), and -d ln T2 / d y."""
+        at_n, at_d = self.walk_n.at(x) * terms.alpha, self.walk_d.at(y) * terms.beta
+        beta = at_d.sum(-1)
+        return at_n, at_d, np.maximum(beta + 0.5 * rows[:, [H]] * terms.half * (y > SHORTEST), 1e-3 * beta)
 
     def _add_exponents(self, out: FloatArray, by_n: FloatArray, by_d: FloatArray) -> None:
         """Fills the derivatives by the exponents from those by the log exponents at the knots, (R, m, knots)."""
@@ -90,18 +97,26 @@ class Form:
         out[..., middle:] = tau * (by_d @ self.walk_d.root)
 
 
+class Basis(NamedTuple):
+    """Integrals of the hat functions to x and to y, (..., knots), and e^(-y/2)."""
+
+    n: FloatArray
+    d: FloatArray
+    half: FloatArray
+
+
 class _Terms:
     """What the loss and its derivatives share."""
 
-    def __init__(self, form: Form, rows: FloatArray, x: FloatArray, y: FloatArray) -> None:
+    def __init__(self, form: Form, rows: FloatArray, basis: Basis) -> None:
         middle = NUM_PLAIN + form.walk_n.root.shape[1]
         tau = form.tau[:, None]
         alpha = np.exp(rows[:, [LN_ALPHA]] + tau * (rows[:, NUM_PLAIN:middle] @ form.walk_n.root.T))
         beta = np.exp(rows[:, [LN_BETA]] + tau * (rows[:, middle:] @ form.walk_d.root.T))
         self.alpha, self.beta = alpha[:, None, :], beta[:, None, :]
         """Exponents at the knots, (R, 1, knots)."""
-        self.travel_n, self.travel_d = form.walk_n.integral(x) * self.alpha, form.walk_d.integral(y) * self.beta
-        self.half = np.exp(-0.5 * np.maximum(y, SHORTEST))
+        self.travel_n, self.travel_d = basis.n * self.alpha, basis.d * self.beta
+        self.half = basis.half
         self.log_first = rows[:, [U]] - self.travel_n.sum(-1)
         self.log_second = rows[:, [V]] - self.travel_d.sum(-1) + rows[:, [H]] * self.half
         k = np.exp(rows[:, [LN_K]])

@@ -73,12 +73,11 @@ class Weighed:
 
     def log_loss(self, log_n: FloatArray, log_d: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Log: ln loss (R, m) and its gradient (R, m, p) at sizes and tokens of shape (m,) or (R, m)."""
-        return self.form.jacobian(self.fits.rows, log_n - self.centre_n, log_d - self.centre_d)
+        return self.form.log_loss(self.fits.rows, self.form.basis(log_n - self.centre_n, log_d - self.centre_d))
 
-    def balance(self, flops: FlopsFunction, log_c: FloatArray, log_n: FloatArray) -> tuple[FloatArray, FloatArray]:
+    def balance(self, flops: FlopsFunction, log_c: FloatArray, log_n: FloatArray) -> FloatArray:
         """Balance along budgets: `Form.balance` at ln C and ln N that broadcast to (R, m)."""
-        x, y = log_n - self.centre_n, flops.log_tokens(log_c, log_n) - self.centre_d
-        return self.form.balance(self.fits.rows, x, y, flops.slope(log_n))
+        return self.form.balance(self.fits.rows, *self._centred(flops, log_c, log_n), flops.slope(log_n))
 
     def optimum(self, flops: FlopsFunction, log_compute: FloatArray) -> FloatArray:
         """Log: ln N_opt of every row, shape (R, m): where the balance along the budget changes sign.
@@ -90,23 +89,27 @@ class Weighed:
         middle = 0.5 * (log_c - np.median(flops.log_ratio) + self.centre_n - self.centre_d)
         low = np.empty((len(rows), len(log_c)))
         for j, centre in enumerate(middle):
-            pays = self.balance(flops, log_c[j], centre + grid[None])[0]
+            pays = self.balance(flops, log_c[j], centre + grid[None])
             turns = (pays[:, :-1] > 0) & (pays[:, 1:] <= 0)
             distance = np.where(turns, np.abs(grid[:-1]), np.inf)
             cell = np.where(turns.any(1), np.argmin(distance, axis=1), np.argmin(np.abs(pays[:, :-1]), axis=1))
             low[:, j] = centre + grid[cell]
         high = low + (grid[1] - grid[0])
-        for _ in range(40):
+        for _ in range(30):
             centre = 0.5 * (low + high)
-            rising = self.balance(flops, log_c, centre)[0] > 0
+            rising = self.balance(flops, log_c, centre) > 0
             low, high = np.where(rising, centre, low), np.where(rising, high, centre)
         return np.asarray(0.5 * (low + high))
 
     def sensitivity(self, flops: FlopsFunction, log_c: FloatArray, log_n: FloatArray) -> FloatArray:
         """Sensitivity d ln N_opt / d parameters = -(d balance / d p) / (d balance / d ln N), shape (R, m, p)."""
         step = 0.05
-        rise = self.balance(flops, log_c, log_n + step)[0] - self.balance(flops, log_c, log_n - step)[0]
-        return self.balance(flops, log_c, log_n)[1] / np.maximum(-rise / (2 * step), 1e-3)[..., None]
+        fall = self.balance(flops, log_c, log_n - step) - self.balance(flops, log_c, log_n + step)
+        gradient = self.form.balance_gradient(self.fits.rows, *self._centred(flops, log_c, log_n))
+        return gradient / np.maximum(fall / (2 * step), 1e-3)[..., None]
+
+    def _centred(self, flops: FlopsFunction, log_c: FloatArray, log_n: FloatArray) -> tuple[FloatArray, FloatArray]:
+        return log_n - self.centre_n, flops.log_tokens(log_c, log_n) - self.centre_d
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -140,6 +143,15 @@ class ExtendedMethod:
 
 def fit_extended_law(log_runs: LogRuns, options: FitOptions) -> ExtendedMethod | LawFit:
     """Fits the extended law to the runs that one smooth law can hold; refused where there are too few runs."""
+    found = weigh_nearby(log_runs, options)
+    if isinstance(found, LawFit):
+        return found
+    weighed, used = found
+    return ExtendedMethod(law=_law(weighed, used, options), weighed=weighed, log_runs=used)
+
+
+def weigh_nearby(log_runs: LogRuns, options: FitOptions) -> tuple[Weighed, LogRuns] | LawFit:
+    """The law under every prior on the runs that it can hold, and those runs; a refused law where they are too few."""
     if len(log_runs) < MIN_RUNS:
         return refused_law("extended", f"{len(log_runs)} runs; at least {MIN_RUNS} are needed.", len(log_runs))
     for name, column in (("N", log_runs.log_n), ("D", log_runs.log_d)):
@@ -147,26 +159,35 @@ def fit_extended_law(log_runs: LogRuns, options: FitOptions) -> ExtendedMethod |
             return refused_law(
                 "extended", f"{name} is the same in all runs, so its term cannot be separated from E.", len(log_runs)
             )
-    used, weighed = log_runs, weigh_priors(log_runs, options)
     near = near_optimum(log_runs, options.extended_near_optimum)
     if not near.all() and near.sum() >= max(MIN_RUNS, len(log_runs) // 4):
-        nearby = _weighted_by_compute(take_log_runs(log_runs, near), options)
-        local = weigh_priors(nearby, options)
+        nearby = take_log_runs(log_runs, near)
+        # Where no one law fits all runs, those near the top budget are the most relevant to larger ones.
+        local = weigh_priors(nearby, options, options.compute_weight)
         if _misfit(local, log_runs, ~near) > MAX_MISFIT:
-            used, weighed = nearby, local
-    weighed = _inflated(weighed, used)
-    return ExtendedMethod(law=_law(weighed, used, options), weighed=weighed, log_runs=used)
+            return _inflated(local, nearby), nearby
+    return _inflated(weigh_priors(log_runs, options), log_runs), log_runs
 
 
-def weigh_priors(log_runs: LogRuns, options: FitOptions) -> Weighed:
-    """Fits the law under every prior and weighs them by their evidence."""
+def weigh_priors(log_runs: LogRuns, options: FitOptions, compute_weight: float = 0.0) -> Weighed:
+    """Fits the law under every prior and weighs them by their evidence; runs count as C to ``compute_weight``."""
+    power = np.exp(compute_weight * (log_runs.log_c - log_runs.log_c.mean()))
+    power *= log_runs.weight.sum() / (power @ log_runs.weight)
     total = log_runs.weight.sum()
     centre_n, centre_d = (float(log_runs.weight @ c / total) for c in (log_runs.log_n, log_runs.log_d))
     x, y = log_runs.log_n - centre_n, log_runs.log_d - centre_d
     walks = [make_walk(x), make_walk(y)]
     priors = shape_priors(options, NUM_PLAIN + sum(walk.root.shape[1] for walk in walks))
     form = Form(walk_n=walks[0], walk_d=walks[1], tau=priors.tau)
-    problem = Problem(form=form, x=x, y=y, log_loss=log_runs.log_loss, weights=log_runs.weight)
+    problem = Problem(
+        form=form,
+        basis=form.basis(x, y),
+        x=x,
+        y=y,
+        log_loss=log_runs.log_loss,
+        weights=log_runs.weight * power,
+        relevance=log_runs.count * power,
+    )
     fits = fit_extended(problem, priors)
     log_share = fits.log_evidence + priors.log_probability
     share = np.exp(log_share - log_share.max())
@@ -193,13 +214,6 @@ def _with_outer_knots(fits: ExtendedFits, form: Form, wide: Form) -> ExtendedFit
     index = np.ix_(range(len(rows)), held, held)
     covariance[index], shape_held[index] = fits.covariance, fits.covariance_shape_held
     return replace(fits, rows=rows, covariance=covariance, covariance_shape_held=shape_held)
-
-
-def _weighted_by_compute(log_runs: LogRuns, options: FitOptions) -> LogRuns:
-    """Weights for where no one law fits all runs: those near the top budget are the most relevant to larger ones."""
-    power = np.exp(options.compute_weight * (log_runs.log_c - log_runs.log_c.mean()))
-    weight = log_runs.weight * power
-    return replace(log_runs, weight=weight * (log_runs.weight.sum() / weight.sum()))
 
 
 def _misfit(weighed: Weighed, log_runs: LogRuns, far: NDArray[np.bool_]) -> float:
