@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from flops_fit.fitting import Estimate, ScalingLaws
+from flops_fit.fitting import Estimate, Prediction, ScalingLaws
 from flops_fit.quantities import format_interval, format_number
 from flops_fit.records import Interval
 
@@ -28,3 +28,16 @@ def format_fitted(interval: Interval | None, write: Callable[[float], str] = for
 def singular(unit: str) -> str:
     """The unit of one datum: "token" for "tokens"."""
     return unit[:-1] if unit.endswith("s") and len(unit) > 1 else unit
+
+
+def slope_note(laws: ScalingLaws, prediction: Prediction) -> str:
+    """The slope that a prediction uses, beside the exponent of the sweep."""
+    law = None if laws.recommended is None else laws.laws[laws.recommended]
+    inside = "" if law is None or law.a is None else f", where the sweep's a is {law.a.value:.3f}"
+    return f"N_opt grows as C^{prediction.exponent:.3f}{inside}."
+
+
+def rule_note(laws: ScalingLaws) -> str:
+    """That D/N = 20 is no rule for these data; empty for tokens."""
+    unit = laws.runs.data_unit
+    return "" if unit == "tokens" else f" D/N = 20 is a rule for text in tokens, and D counts {unit} here."

@@ -110,9 +110,9 @@ SECTIONS: tuple[Section, ...] = (
             TableItem(
                 make=parameter_table,
                 caption="Parameters of L(N, D) = E + A/N^alpha + B/D^beta. The extended law is L = E + (T1^(1/k) + "
-                "T2^(1/k))^k with ln T1 = log_A_at_centre - alpha x + c1 x^2, ln T2 = log_B_at_centre - beta y + "
-                "c2 y^2 + h1 e^(-y/2) + h2 e^(-y), x = ln(N/centre_N) and y = ln(D/centre_D); its parameters are "
-                "averages over its priors.",
+                "T2^(1/k))^k with ln T1 falling from log_A_at_centre by its local exponent in x = ln(N/centre_N), and "
+                "ln T2 from log_B_at_centre by its own in y = ln(D/centre_D), plus h e^(-y/2); alpha and beta are the "
+                "averages to which the local exponents return, and all are averages over its priors.",
             ),
             TableItem(
                 make=parameter_count_table,
@@ -134,8 +134,8 @@ SECTIONS: tuple[Section, ...] = (
                 key="backtest",
                 make=backtest_figure,
                 caption="Predictions of each law, fitted to the smaller budgets only, for the largest ones, against "
-                "what was observed there. default: the law that would have been recommended each time; ratio20: the "
-                "rule D/N = 20; slope_half: the rule a = 1/2.",
+                "what was observed there. default: what would have been recommended each time, several laws together "
+                "where that is far; ratio20: the rule D/N = 20; slope_half: the rule a = 1/2.",
             ),
             TableItem(make=backtest_table, caption="Covered: how often the interval contained the observed value."),
         ),

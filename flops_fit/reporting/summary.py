@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from flops_fit.fitting import LawFit, Prediction, ScalingLaws, method_title
+from flops_fit.fitting import LawFit, Prediction, ScalingLaws, method_phrase, method_title
 from flops_fit.quantities import (
     count_of,
     format_count,
@@ -13,7 +13,7 @@ from flops_fit.quantities import (
     format_percent,
 )
 from flops_fit.records import Finding
-from flops_fit.reporting.formatting import format_estimate, format_fitted
+from flops_fit.reporting.formatting import format_estimate, format_fitted, rule_note, slope_note
 from flops_fit.reporting.tables import CHINCHILLA, LEVELS, is_parametric
 from flops_fit.reporting.terminal import Terminal, detect_terminal
 
@@ -79,9 +79,9 @@ def _prediction(terminal: Terminal, laws: ScalingLaws, p: Prediction) -> str:
     header = ("", f"optimum [{format_percent(p.level)} interval]", f"at D/N = {baseline.tokens_per_param:g}")
     return "\n".join(
         [
-            f"At C = {format_flops(p.compute)} FLOPs, by {p.law}:",
+            f"At C = {format_flops(p.compute)} FLOPs, by {method_phrase(p.law)}:",
             terminal.table(header, rows),
-            terminal.wrap(_reach(laws, p)),
+            terminal.wrap(f"{_reach(laws, p)} {slope_note(laws, p)}{rule_note(laws)}"),
             terminal.wrap(f"Intervals: {p.interval_basis}."),
         ]
     )

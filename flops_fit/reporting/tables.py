@@ -15,7 +15,7 @@ from flops_fit.quantities import (
     format_percent,
 )
 from flops_fit.reporting.evidence import Cell, Evidence, Table
-from flops_fit.reporting.formatting import backtested_names, format_fitted
+from flops_fit.reporting.formatting import backtested_names, format_fitted, rule_note, slope_note
 from flops_fit.reporting.optima_table import table_notes, table_row
 
 LEVELS = ("error", "warning", "info")
@@ -56,8 +56,12 @@ def prediction_table(evidence: Evidence) -> Table | None:
             intervals = (estimate.interval, estimate.statistical_interval, estimate.form_interval)
             parts = (write(estimate.value), *(format_interval(*interval, write) for interval in intervals))
             rows.append((*(first if i == 0 else ("", "")), name, *parts, write(baseline)))
-    basis = [f"Intervals: {predictions[0].interval_basis}."] if predictions else []
-    return _table(header, tuple(rows), note=" ".join([*basis, *table_notes(laws, predictions)]))
+    farthest = max(predictions, key=lambda p: p.compute, default=None)
+    notes: list[str] = []
+    if farthest is not None:
+        notes = [f"At {format_flops(farthest.compute)} FLOPs {slope_note(laws, farthest)}"]
+        notes += [f"Intervals there: {farthest.interval_basis}."]
+    return _table(header, tuple(rows), note=" ".join([*notes, rule_note(laws), *table_notes(laws, predictions)]))
 
 
 def law_table(evidence: Evidence) -> Table | None:

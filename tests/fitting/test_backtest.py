@@ -4,11 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.integrate import quad
 from tables_of_runs import GEMSTONES, PORIAN, chinchilla_isoflop, gemstones, isoflop_table, read_published
 
 from flops_fit.fitting import ChinchillaLaw, FitOptions, fit
+from flops_fit.fitting.backtest.form_error import PRIOR_LOSS, PRIOR_N, form_error
 from flops_fit.fitting.backtest.trials import Trial
-from flops_fit.fitting.recommendation import form_uncertainty
 
 HOFFMANN = ChinchillaLaw(E=1.69, A=406.4, B=410.7, alpha=0.34, beta=0.28)
 BUDGETS = np.geomspace(1e18, 3e20, 6)
@@ -30,8 +31,10 @@ def trial(n_error, n_sd, loss_error=0.0, compute=1e20):
         reach=0.7,
         n_error=n_error,
         n_sd=n_sd,
+        n_observed_sd=0.0,
         loss_error=loss_error,
         loss_sd=0.01,
+        loss_observed_sd=0.0,
     )
 
 
@@ -76,15 +79,36 @@ def test_backtests_can_be_turned_off():
     assert laws.backtest == ()
 
 
-def test_errors_as_large_as_their_standard_errors_widen_nothing():
-    n, loss, count = form_uncertainty([trial(0.1, 0.1), trial(-0.1, 0.1, compute=1e21)], FAST)
-    assert (n, loss, count) == (0.0, 0.0, 2)
+def test_without_backtests_the_form_error_is_that_of_published_sweeps():
+    form = form_error([], FAST)
+    for found, (median, log_sd) in ((form.n_sd, PRIOR_N), (form.loss_sd, PRIOR_LOSS)):
+        # The root mean square of a log-normal variable.
+        assert found == pytest.approx(median * np.exp(log_sd**2), rel=0.01)
 
 
-def test_surprising_errors_widen_by_what_they_exceed():
-    # Excess sqrt(.5^2 - .1^2) over a distance of 1; Student's t with 2 budgets (counted as 3 dof).
-    n, _, _ = form_uncertainty([trial(0.5, 0.1), trial(0.5, 0.1, compute=1e21)], FAST)
-    assert n == pytest.approx(np.sqrt(0.24) * 2.353 / 1.645, rel=0.02)
+def test_the_form_error_is_the_posterior_by_quadrature():
+    trials = [trial(0.5, 0.1), trial(-0.3, 0.2, compute=1e21)]
+    median, log_sd = PRIOR_N
+
+    def density(log_s):
+        variance = np.array([0.1**2, 0.2**2]) + np.exp(2 * log_s)
+        likelihood = np.exp(-0.5 * (np.array([0.5, -0.3]) ** 2 / variance).sum()) / np.sqrt(variance.prod())
+        return likelihood * np.exp(-0.5 * ((log_s - np.log(median)) / log_sd) ** 2)
+
+    mass = quad(density, -8, 3, limit=200)[0]
+    square = quad(lambda t: density(t) * np.exp(2 * t), -8, 3, limit=200)[0]
+    assert form_error(trials, FAST).n_sd == pytest.approx(np.sqrt(square / mass), rel=0.01)
+
+
+def test_agreeing_backtests_shrink_the_form_error_and_never_to_nothing():
+    agreeing = [trial(0.01, 0.02, compute=c) for c in (1e20, 1e21, 1e22)]
+    none, some = (form_error(trials, FAST).n_sd for trials in ([], agreeing))
+    assert 0.2 * none < some < none
+
+
+def test_one_budget_held_out_three_times_counts_once():
+    once, thrice = (form_error([trial(0.4, 0.05)] * n, FAST).n_sd for n in (1, 3))
+    assert once == pytest.approx(thrice)
 
 
 def test_a_law_that_missed_hidden_budgets_has_a_wider_interval():

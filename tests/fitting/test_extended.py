@@ -1,52 +1,108 @@
 """The extended law: derivatives, optimum, limits, and what it says of runs it never saw."""
 
 import csv
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.integrate import quad
 from scipy.stats import multivariate_normal
 from tables_of_runs import DATA, isoflop_table, make_table, read_published
 from worlds import adaptive_sweep, draw_world
 
 from flops_fit.fitting import ChinchillaLaw, FitOptions, fit
 from flops_fit.fitting.inputs.log_runs import make_log_runs
-from flops_fit.fitting.methods.extended.fit import fit_extended
-from flops_fit.fitting.methods.extended.form import NUM_PARAMETERS, extended_jacobian, extended_log_loss, log_loss_slope
-from flops_fit.fitting.methods.extended.law import extended_optimum, fit_extended_law, weigh_priors
-from flops_fit.fitting.methods.extended.prior import log_evidence, shape_priors
+from flops_fit.fitting.methods.extended.form import NUM_PLAIN, Form
+from flops_fit.fitting.methods.extended.law import fit_extended_law, weigh_priors
+from flops_fit.fitting.methods.extended.prior import log_evidence
+from flops_fit.fitting.methods.extended.walk import LENGTH, make_walk
 
-PARAMETERS = np.array([[0.4, -0.3, -0.5, -1.1, -1.2, -0.2, 0.01, -0.008, 0.02, 0.03]])
 HOFFMANN = ChinchillaLaw(E=1.69, A=406.4, B=410.7, alpha=0.34, beta=0.28)
+X, Y = np.linspace(-3.2, 4.1, 9), np.linspace(4.9, -4.3, 9)
 
 
-def test_the_jacobian_is_that_of_the_law():
-    x, y = np.linspace(-2, 3, 7), np.linspace(2, -3, 7)
-    exact = extended_jacobian(PARAMETERS, x, y)[0]
-    for i in range(NUM_PARAMETERS):
-        shift = np.zeros((1, NUM_PARAMETERS))
-        shift[0, i] = 1e-6
-        up, down = (extended_log_loss(PARAMETERS + s * shift, x, y)[0] for s in (1, -1))
-        assert exact[:, i] == pytest.approx((up - down) / 2e-6, abs=1e-8)
+@pytest.fixture(scope="module")
+def form():
+    return Form(walk_n=make_walk(X, outside=3), walk_d=make_walk(Y, outside=3), tau=np.array([0.2]))
 
 
-def test_the_slope_along_a_budget_is_that_of_the_law():
-    x, y, cost = np.linspace(-2, 3, 7), np.linspace(2, -3, 7), 0.9
-    up, down = (extended_log_loss(PARAMETERS, x + s * 1e-6, y - cost * s * 1e-6)[0] for s in (1, -1))
-    exact = log_loss_slope(PARAMETERS, x, y, np.full(7, cost))[0]
-    assert exact == pytest.approx((up - down) / 2e-6, abs=1e-8)
+@pytest.fixture(scope="module")
+def row(form):
+    plain = [0.4, -0.3, -0.5, -1.1, -1.2, -0.2, 0.02]
+    walks = np.random.default_rng(0).standard_normal(form.num_parameters - NUM_PLAIN)
+    return np.concatenate([plain, walks])[None]
+
+
+def differences(function, row, step=1e-5):
+    """Derivatives of a function of the parameters, last axis the parameters."""
+    shifts = step * np.eye(row.shape[1])
+    return np.stack([(function(row + s) - function(row - s)) / (2 * step) for s in shifts], axis=-1)
+
+
+def test_the_jacobian_is_that_of_the_law(form, row):
+    basis = form.basis(X, Y)
+    exact = form.log_loss(row, basis)[1]
+    assert exact == pytest.approx(differences(lambda r: form.log_loss(r, basis)[0], row), abs=1e-8)
+
+
+def test_the_gradient_of_the_balance_is_that_of_the_balance(form, row):
+    exact = form.balance_gradient(row, X, Y)
+    assert exact == pytest.approx(differences(lambda r: form.balance(r, X, Y, np.full(9, 0.9)), row), abs=1e-7)
+
+
+def test_the_balance_has_the_sign_of_the_slope_along_a_budget(form, row):
+    step, cost = 1e-6, 0.9
+    up, down = (form.log_loss(row, form.basis(X + s * step, Y - cost * s * step))[0] for s in (1, -1))
+    assert np.array_equal(np.sign(form.balance(row, X, Y, np.full(9, cost))), np.sign(down - up))
+
+
+def test_a_walk_integrates_its_own_hats():
+    walk = make_walk(np.array([-1.3, 2.6]), outside=2)
+    weights = np.random.default_rng(1).standard_normal(len(walk.knots))
+    for x in (-6.5, -1.25, 0.4, 3.75, 9.5):
+        exact = quad(lambda t: float(walk.at(np.array(t)) @ weights), 0, x, points=list(walk.knots), limit=200)[0]
+        assert float(walk.integral(np.array(x))[0] @ weights) == pytest.approx(exact, abs=1e-7)
+
+
+def test_departures_along_a_walk_have_unit_variance_and_fade():
+    walk = make_walk(np.array([-1.3, 2.6]), outside=4)
+    covariance = walk.root @ walk.root.T
+    assert covariance == pytest.approx(np.exp(-np.abs(walk.knots[:, None] - walk.knots) / LENGTH), abs=1e-9)
 
 
 def test_the_optimum_is_the_least_loss_on_a_grid():
     log_runs = make_log_runs(isoflop_table(HOFFMANN, np.geomspace(1e18, 3e20, 5), 7, noise=0.005))
-    method = fit_extended_law(
-        log_runs, FitOptions(curvature_prior_sd=0.01, interaction_prior_sd=0.2, short_run_prior_sd=0.01)
-    )
+    options = FitOptions(exponent_drift_sd=0.2, interaction_prior_sd=0.2, short_run_prior_sd=0.01)
+    method = fit_extended_law(log_runs, options)
     log_c = np.log(1e22)
-    fine = np.linspace(18, 28, 200_001)
+    fine = np.linspace(20, 26, 6_001)
     loss = method.log_loss_at(fine, log_c - np.log(6) - fine, 0.9).value
-    found = extended_optimum(method.weighed.fits, log_runs.flops, np.array([log_c]))[0, 0]
+    found = method.weighed.optimum(log_runs.flops, np.array([log_c]))[0, 0]
     # The valley is flat to second order, so a grid's argmin is known to the square root of rounding.
     assert found == pytest.approx(fine[np.argmin(loss)], abs=1e-3)
+
+
+def test_knots_outside_the_runs_move_no_answer_inside(monkeypatch):
+    log_runs = make_log_runs(isoflop_table(HOFFMANN, np.geomspace(1e18, 3e20, 5), 7, noise=0.005))
+    many = fit_extended_law(log_runs, FitOptions())
+    monkeypatch.setattr("flops_fit.fitting.methods.extended.law.OUTSIDE", 4)
+    few = fit_extended_law(log_runs, FitOptions())
+    log_c = np.log([3e20])
+    for one, other in zip(many.optimum(log_c, 0.9), few.optimum(log_c, 0.9), strict=True):
+        for end in ("value", "low", "high"):
+            assert getattr(one, end) == pytest.approx(getattr(other, end), abs=1e-6)
+
+
+def test_far_out_the_exponent_returns_to_the_average_of_the_sweep():
+    rng = np.random.default_rng(3)
+    log_runs = make_log_runs(adaptive_sweep(draw_world("curved", rng), 0.002, rng))
+    weighed = weigh_priors(log_runs, FitOptions(exponent_drift_sd=0.25))
+    form, row = weighed.form, weighed.fits.rows[:1]
+    far = form.walk_d.knots[-1] * np.ones(1)
+    middle = NUM_PLAIN + form.walk_n.root.shape[1]
+    departure = float((form.walk_d.at(far) @ form.walk_d.root @ row[0, middle:])[0])
+    inside = form.walk_d.at(log_runs.log_d - weighed.centre_d) @ form.walk_d.root @ row[0, middle:]
+    assert abs(departure) < 0.2 * np.abs(inside).max()
 
 
 def simulated_columns(world, noise, seed):
@@ -54,35 +110,26 @@ def simulated_columns(world, noise, seed):
     return make_log_runs(adaptive_sweep(draw_world(world, rng), noise, rng))
 
 
-def test_rows_of_a_batch_are_fitted_as_if_alone():
-    tables = [simulated_columns("exact", 0.005, seed) for seed in range(4)]
-    rows = [np.stack([getattr(t, name) for t in tables]) for name in ("log_n", "log_d", "log_loss", "weight")]
-    mean, precision, _ = shape_priors(FitOptions())
-    together = fit_extended(*rows, mean, precision[:4])
-    for i in range(4):
-        alone = fit_extended(*(r[[i]] for r in rows), mean, precision[[i]])
-        assert together.parameters[i] == pytest.approx(alone.parameters[0], abs=1e-8)
-        assert together.sigma[i] == pytest.approx(alone.sigma[0], rel=1e-8)
-
-
 def test_the_noise_level_is_found_without_bias():
     noise = 0.005
-    found = [weigh_priors(simulated_columns("exact", noise, seed), FitOptions()) for seed in range(60)]
+    found = [weigh_priors(simulated_columns("exact", noise, seed), FitOptions()) for seed in range(40)]
     variance = np.mean([w.average(w.fits.sigma**2) for w in found])
-    # 60 sweeps with 30 degrees of freedom each: the mean variance is known to 3 %.
-    assert np.sqrt(variance) == pytest.approx(noise, rel=0.05)
+    # 40 sweeps with 30 degrees of freedom each: the mean variance is known to 4 %.
+    assert np.sqrt(variance) == pytest.approx(noise, rel=0.06)
 
 
 def test_the_evidence_of_a_linear_model_is_its_marginal_density():
     rng = np.random.default_rng(0)
-    jacobian, sigma, sds = rng.standard_normal((12, 3)), 0.3, np.array([[0.5, 1.0, 2.0], [1.0, 0.1, 0.3]])
+    # The first three parameters have no prior in the law, so they carry no information here.
+    jacobian = np.concatenate([np.zeros((12, 3)), rng.standard_normal((12, 3))], axis=1)
+    sigma, sds = 0.3, np.array([[1.0, 1.0, 1.0, 0.5, 1.0, 2.0], [1.0, 1.0, 1.0, 1.0, 0.1, 0.3]])
     seen = rng.standard_normal(12)
     prior = np.stack([np.diag(sd**-2) for sd in sds])
     information = jacobian.T @ jacobian
     mode = np.linalg.solve(information + sigma**2 * prior, jacobian.T @ seen)
     misfit = ((seen - mode @ jacobian.T) ** 2).sum(1)
     two = np.full(2, 1.0)
-    found = log_evidence(misfit, 12 * two, sigma * two, mode, np.stack([information] * 2), prior)
+    found = log_evidence(misfit, 12, sigma * two, mode, np.stack([information] * 2), prior)
     exact = [
         multivariate_normal(cov=sigma**2 * np.eye(12) + jacobian @ np.diag(sd**2) @ jacobian.T).logpdf(seen)
         for sd in sds
@@ -90,22 +137,14 @@ def test_the_evidence_of_a_linear_model_is_its_marginal_density():
     assert found[1] - found[0] == pytest.approx(exact[1] - exact[0], rel=1e-9)
 
 
-@pytest.mark.parametrize(("world", "bends"), [("exact", False), ("curved", True)])
-def test_how_far_the_law_may_bend_is_learned_from_the_runs(world, bends):
-    # Median over sweeps of the posterior sd of c2 before any run was seen, each prior with its share.
-    _, precision, log_probability = shape_priors(FitOptions())
-    allowed = 1 / np.sqrt(precision[:, 7, 7])
-    before = np.exp(log_probability) @ (allowed > 0.01)
+@pytest.mark.parametrize(("world", "bends"), [("exact", False), ("break_d", True)])
+def test_how_far_exponents_drift_is_learned_from_the_runs(world, bends):
+    # Median over sweeps of the probability of the wide drift; before any run was seen it is one half.
     after = []
-    for seed in range(12):
-        log_runs = simulated_columns(world, 0.002, seed)
-        rows = [
-            np.broadcast_to(getattr(log_runs, k), (len(allowed), len(log_runs)))
-            for k in ("log_n", "log_d", "log_loss", "weight")
-        ]
-        share = np.exp(fit_extended(*rows, np.zeros(10), precision).log_evidence + log_probability)
-        after.append((share / share.sum()) @ (allowed > 0.01))
-    assert (np.median(after) > before) == bends
+    for seed in range(6):
+        weighed = weigh_priors(simulated_columns(world, 0.002, seed), FitOptions())
+        after.append(weighed.share @ (weighed.form.tau > 0.1))
+    assert (np.median(after) > 0.5) == bends
 
 
 def test_a_slope_prior_pulls_the_exponents_together():
@@ -159,4 +198,20 @@ def test_far_runs_that_follow_another_law_stay_out():
     assert len(same.log_runs) == len(table)
     assert len(other.log_runs) < len(bent)
     truth = np.log(HOFFMANN.n_opt(3e21))
-    assert other.optimum(np.array([np.log(3e21)]), 0.9)[0].value[0] == pytest.approx(truth, abs=0.1)
+    assert other.optimum(np.array([np.log(3e21)]), 0.9)[0].value[0] == pytest.approx(truth, abs=0.15)
+
+
+def test_noisy_runs_count_for_less():
+    rng = np.random.default_rng(2)
+    table = isoflop_table(HOFFMANN, np.geomspace(1e18, 3e20, 8), 7, noise=0.0)
+    sd = np.where(table.compute_budget < 1e19, 0.02, 0.002)
+    errors = []
+    for _ in range(12):
+        noisy = replace(table, loss=table.loss * np.exp(sd * rng.standard_normal(len(sd))))
+        found = [
+            fit_extended_law(make_log_runs(t), FitOptions()).optimum(np.log([3e21]), 0.9)[0].value[0]
+            for t in (noisy, replace(noisy, loss_std_error=sd * noisy.loss))
+        ]
+        errors.append(np.abs(np.array(found) - np.log(HOFFMANN.n_opt(3e21))))
+    plain, weighted = np.sqrt(np.mean(np.square(errors), axis=0))
+    assert weighted < plain

@@ -221,7 +221,7 @@ def _misfit(weighed: Weighed, log_runs: LogRuns, far: NDArray[np.bool_]) -> floa
     value, gradient = weighed.log_loss(log_runs.log_n[far], log_runs.log_d[far])
     total, _ = weighed.standard_errors(value, gradient)
     residual = log_runs.log_loss[far] - weighed.average(value)
-    noise = weighed.average(weighed.fits.sigma**2)
+    noise = weighed.average(weighed.fits.sigma**2) * log_runs.relative_sd[far] ** 2
     return float(np.sqrt(np.mean(residual**2 / (total**2 + noise))))
 
 
