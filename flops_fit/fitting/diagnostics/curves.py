@@ -24,8 +24,8 @@ def diagnose_curves(methods: Methods) -> Iterator[Finding]:
             level="warning",
             code="no_isoflop_curves",
             message=(
-                f"The {len(methods.log_runs)} runs have {methods.log_runs.num_budgets} different budgets, so there "
-                "are no IsoFLOP curves and no minimum was observed."
+                f"The {len(methods.log_runs)} runs are on {methods.log_runs.num_budgets} budgets, most with fewer than "
+                "three, so there are no IsoFLOP curves and no minimum was observed."
             ),
             advice="Only parametric laws were fitted; their N_opt cannot be tested on these runs.",
         )
