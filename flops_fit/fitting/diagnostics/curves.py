@@ -19,43 +19,29 @@ FLAT = 3.0
 
 def diagnose_curves(methods: Methods) -> Iterator[Finding]:
     """Yields findings about curves without a usable minimum."""
-    if methods.log_runs.is_scattered:
-        yield Finding(
-            level="warning",
-            code="no_isoflop_curves",
-            message=(
-                f"The {len(methods.log_runs)} runs have {methods.log_runs.num_budgets} different budgets, so there "
-                "are no IsoFLOP curves and no minimum was observed."
-            ),
-            advice="Only parametric laws were fitted; their N_opt cannot be tested on these runs.",
-        )
-        if methods.log_runs.num_budgets >= MIN_BUDGETS:
+    log_runs = methods.log_runs
+    if log_runs.is_scattered:
+        message = f"The {len(log_runs)} runs are on {log_runs.num_budgets} budgets, most with fewer than three, so "
+        message += "there are no IsoFLOP curves and no minimum was observed."
+        advice = "Only parametric laws were fitted; their N_opt cannot be tested on these runs."
+        yield Finding(level="warning", code="no_isoflop_curves", message=message, advice=advice)
+        if log_runs.num_budgets >= MIN_BUDGETS:
             return
     usable = sum(c.n_opt is not None for c in methods.curves)
     if usable < ENOUGH_BUDGETS:
-        too_few = methods.log_runs.num_budgets < MIN_BUDGETS
-        yield Finding(
-            level="error" if too_few else "warning",
-            code="few_budgets",
-            message=(
-                f"{usable} of {len(methods.curves)} budgets have a usable minimum; an exponent needs "
-                f"{ENOUGH_BUDGETS}{', and none is taken from fewer than three budgets' if too_few else ''}."
-            ),
-            advice="Add budgets, or sizes around the minima that were refused.",
-        )
+        too_few = log_runs.num_budgets < MIN_BUDGETS
+        message = f"{usable} of {len(methods.curves)} budgets have a usable minimum; an exponent needs {ENOUGH_BUDGETS}"
+        message += ", and none is taken from fewer than three budgets." if too_few else "."
+        advice = "Add budgets, or sizes around the minima that were refused."
+        yield Finding(level="error" if too_few else "warning", code="few_budgets", message=message, advice=advice)
     for code in REFUSALS:
         yield from _refused(methods, code)
     flat = [c.compute_budget for c in methods.curves if c.n_opt is not None and c.n_opt.high / c.n_opt.low > FLAT]
     if flat:
-        yield Finding(
-            level="warning",
-            code="flat_valley",
-            message=(
-                f"At {_list(flat)} FLOPs the curve is so flat against its noise that the interval of N_opt spans more "
-                f"than {FLAT:g}x."
-            ),
-            advice="Spread the sizes wider, or add seeds; the loss there hardly depends on N.",
-        )
+        message = f"At {_list(flat)} FLOPs the curve is so flat against its noise that the interval of N_opt spans "
+        message += f"more than {FLAT:g}x."
+        advice = "Spread the sizes wider, or add seeds; the loss there hardly depends on N."
+        yield Finding(level="warning", code="flat_valley", message=message, advice=advice)
 
 
 def _refused(methods: Methods, code: CurveCode) -> Iterator[Finding]:

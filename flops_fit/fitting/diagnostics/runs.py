@@ -37,52 +37,40 @@ def diagnose_runs(runs: RunTable, log_runs: LogRuns) -> Iterator[Finding]:
     yield from _flops(runs, log_runs)
     yield from _excluded(runs)
     if len(log_runs) < len(runs):
-        yield Finding(
-            level="info",
-            code="condensed",
-            message=f"{len(runs)} runs were averaged into {len(log_runs)} cells of budget, N and D.",
-            advice="Nothing to do: the fit weights each cell by its runs.",
-        )
+        message = f"{len(runs)} runs were averaged into {len(log_runs)} cells of budget, N and D."
+        advice = "Nothing to do: the fit weights each cell by its runs."
+        yield Finding(level="info", code="condensed", message=message, advice=advice)
 
 
 def _constant_columns(log_runs: LogRuns) -> Iterator[Finding]:
     advice = "Train several sizes at several budgets: a law needs both N and D to vary."
     for name, column in (("N", log_runs.log_n), ("D", log_runs.log_d)):
         if np.ptp(column) < SAME:
+            message = f"{name} is the same in all {len(log_runs)} runs, so its effect on the loss is unknown."
             yield Finding(
-                level="error",
-                code="constant_n" if name == "N" else "constant_d",
-                message=f"{name} is the same in all {len(log_runs)} runs, so its effect on the loss is unknown.",
-                advice=advice,
+                level="error", code="constant_n" if name == "N" else "constant_d", message=message, advice=advice
             )
 
 
 def _span(log_runs: LogRuns) -> Iterator[Finding]:
     span = float(log_runs.budgets[-1] / log_runs.budgets[0])
     if log_runs.num_budgets > 1 and span < MIN_SPAN:
-        yield Finding(
-            level="warning",
-            code="short_span",
-            message=f"The budgets span only {span:.3g}x, so the exponents are sensitive to noise.",
-            advice="Add budgets until they span 1.5 decades (32x).",
-        )
+        message = f"The budgets span only {span:.3g}x, so the exponents are sensitive to noise."
+        advice = "Add budgets until they span 1.5 decades (32x)."
+        yield Finding(level="warning", code="short_span", message=message, advice=advice)
 
 
 def _units(runs: RunTable) -> Iterator[Finding]:
     ratio = float(np.median(runs.compute / (runs.num_params * runs.num_tokens)))
     low, high = POSSIBLE_FLOPS
     if not low < ratio < (high if runs.data_unit == "tokens" else np.inf):
-        got = f"C/(ND) is {ratio:.3g} (median), which no model has; 6 is usual"
+        message = f"C/(ND) is {ratio:.3g} (median), which no model has; 6 is usual."
     elif runs.compute.max() < LEAST_COMPUTE:
-        got = f"The largest C is {runs.compute.max():.3g} FLOPs, less than any training"
+        message = f"The largest C is {runs.compute.max():.3g} FLOPs, less than any training."
     else:
         return
-    yield Finding(
-        level="error",
-        code="implausible_units",
-        message=f"{got}.",
-        advice="Give C in FLOPs, N in parameters and D in tokens: no millions, no billions, no logarithms.",
-    )
+    advice = "Give C in FLOPs, N in parameters and D in tokens: no millions, no billions, no logarithms."
+    yield Finding(level="error", code="implausible_units", message=message, advice=advice)
 
 
 def _falling(log_runs: LogRuns) -> Iterator[Finding]:
@@ -90,15 +78,10 @@ def _falling(log_runs: LogRuns) -> Iterator[Finding]:
     np.minimum.at(best, log_runs.budget, log_runs.log_loss)
     x = log_runs.log_budgets - log_runs.log_budgets.mean()
     if log_runs.num_budgets >= MIN_BUDGETS and float(x @ best) >= 0:
-        yield Finding(
-            level="error",
-            code="loss_not_falling",
-            message=(
-                f"The best loss does not fall with compute: {np.exp(best[0]):.4g} at the smallest budget, "
-                f"{np.exp(best[-1]):.4g} at the largest."
-            ),
-            advice="Lower must be better: accuracies cannot be fitted. If it is a loss, the recipe fails at scale.",
-        )
+        message = f"The best loss does not fall with compute: {np.exp(best[0]):.4g} at the smallest budget, "
+        message += f"{np.exp(best[-1]):.4g} at the largest."
+        advice = "Lower must be better: accuracies cannot be fitted. If it is a loss, the recipe fails at scale."
+        yield Finding(level="error", code="loss_not_falling", message=message, advice=advice)
 
 
 def _learning_rate(runs: RunTable) -> Iterator[Finding]:
@@ -107,72 +90,51 @@ def _learning_rate(runs: RunTable) -> Iterator[Finding]:
     rate = runs.learning_rate[np.isfinite(runs.learning_rate)]
     spread = float(runs.num_params.max() / runs.num_params.min())
     if len(rate) and np.ptp(np.log(rate)) < SAME and spread > WIDE_RANGE:
-        yield Finding(
-            level="warning",
-            code="constant_learning_rate",
-            message=f"All runs use the learning rate {rate[0]:.3g} while N spans {spread:.0f}x.",
-            advice="The best rate falls with N; a fixed one favours some sizes and bends the law. Scale it with N.",
-        )
+        message = f"All runs use the learning rate {rate[0]:.3g} while N spans {spread:.0f}x."
+        advice = "The best rate falls with N; a fixed one favours some sizes and bends the law. Scale it with N."
+        yield Finding(level="warning", code="constant_learning_rate", message=message, advice=advice)
 
 
 def _epochs(runs: RunTable) -> Iterator[Finding]:
     often = sum(e.code == "too_many_epochs" for e in runs.excluded)
     if often:
-        yield Finding(
-            level="warning",
-            code="epochs_above_four",
-            message=f"{often} runs saw their data more than 4 times and are left out of the plain laws.",
-            advice="Use more data, or the data_constrained law, which takes these runs too.",
-        )
+        message = f"{often} runs saw their data more than 4 times and are left out of the plain laws."
+        advice = "Use more data, or the data_constrained law, which takes these runs too."
+        yield Finding(level="warning", code="epochs_above_four", message=message, advice=advice)
     epochs = epochs_of(runs)
     if np.any(epochs > 1.0):
-        unique = "" if runs.unique_tokens is not None else " Unique tokens are taken as D over the stated epochs."
-        yield Finding(
-            level="warning",
-            code="repeated_data",
-            message=(
-                f"{int(np.sum(epochs > 1.0))} runs saw some data more than once (up to {epochs.max():.1f} epochs). All "
-                f"laws count their effective tokens, and predict what fresh data would reach.{unique}"
-            ),
-            advice="Up to 4 epochs cost little (Muennighoff et al. 2023); larger runs need more unique data.",
-        )
+        message = f"{int(np.sum(epochs > 1.0))} runs saw some data more than once (up to {epochs.max():.1f} epochs). "
+        message += "All laws count their effective tokens, and predict what fresh data would reach."
+        if runs.unique_tokens is None:
+            message += " Unique tokens are taken as D over the stated epochs."
+        advice = "Up to 4 epochs cost little (Muennighoff et al. 2023); larger runs need more unique data."
+        yield Finding(level="warning", code="repeated_data", message=message, advice=advice)
     stated = epochs if runs.epochs is None else np.asarray(runs.epochs, dtype=np.float64)
     known = np.isfinite(stated) & (stated > 0)
-    if runs.unique_tokens is None:
-        unclear, what = ~known, "have no usable number of epochs and count as fresh data"
-    else:
+    unclear, reason = ~known, "have no usable number of epochs and count as fresh data"
+    if runs.unique_tokens is not None:
         unclear = known & (np.abs(np.log(np.where(known, np.maximum(stated, 1.0), 1.0) / epochs)) > EPOCH_TOLERANCE)
-        what = "state other epochs than D over their unique tokens, which counts"
+        reason = "state other epochs than D over their unique tokens, which counts"
     if unclear.any():
-        yield Finding(
-            level="warning",
-            code="epochs_unclear",
-            message=f"{count_of(int(unclear.sum()), 'run')} ({runs.source[int(np.argmax(unclear))]} first): {what}.",
-            advice="Give unique_tokens for every run; repeats that are not known bend the law.",
-        )
+        first = runs.source[int(np.argmax(unclear))]
+        message = f"{count_of(int(unclear.sum()), 'run')} ({first} first): {reason}."
+        advice = "Give unique_tokens for every run; repeats that are not known bend the law."
+        yield Finding(level="warning", code="epochs_unclear", message=message, advice=advice)
 
 
 def _flops(runs: RunTable, log_runs: LogRuns) -> Iterator[Finding]:
     ratio = runs.compute / (runs.num_params * runs.num_tokens)
     low, middle, high = (float(v) for v in np.quantile(ratio, [0.0, 0.5, 1.0]))
     if max(abs(low / 6 - 1), abs(high / 6 - 1)) > SIX_TOLERANCE:
-        yield Finding(
-            level="info",
-            code="flops_not_6nd",
-            message=f"C/(ND) is {low:.3g} to {high:.3g} (median {middle:.3g}), not 6.",
-            advice="The optimum is solved on these FLOPs. Compare with laws on 6ND only after conversion.",
-        )
+        message = f"C/(ND) is {low:.3g} to {high:.3g} (median {middle:.3g}), not 6."
+        advice = "The optimum is solved on these FLOPs. Compare with laws on 6ND only after conversion."
+        yield Finding(level="info", code="flops_not_6nd", message=message, advice=advice)
     off = np.abs(log_runs.log_c - log_runs.log_budgets[log_runs.budget])
     if float(off.max()) > BUDGET_TOLERANCE:
-        yield Finding(
-            level="warning",
-            code="unequal_budget_flops",
-            message=(
-                f"{int((off > BUDGET_TOLERANCE).sum())} runs spent FLOPs up to {np.expm1(off.max()):.0%} away from "
-                "their budget."
-            ),
-            advice="Approach 2 treats a budget's runs as equal in FLOPs; the parametric laws use what each run spent.",
-        )
+        message = f"{int((off > BUDGET_TOLERANCE).sum())} runs spent FLOPs up to {np.expm1(off.max()):.0%} away from "
+        message += "their budget."
+        advice = "Approach 2 treats a budget's runs as equal in FLOPs; the parametric laws use what each run spent."
+        yield Finding(level="warning", code="unequal_budget_flops", message=message, advice=advice)
 
 
 def _excluded(runs: RunTable) -> Iterator[Finding]:

@@ -34,9 +34,8 @@ def condense(log_runs: LogRuns) -> LogRuns:
 
     first = np.zeros(len(count), dtype=np.int64)
     first[index] = np.arange(len(log_runs))
-    means: dict[str, Any] = {
-        name: mean(getattr(log_runs, name)) for name in ("log_n", "log_d", "log_c", "log_loss", "epochs", "repeat_cost")
-    }
+    columns = ("log_n", "log_d", "log_c", "log_loss", "fresh_log_loss", "epochs")
+    means: dict[str, Any] = {name: mean(getattr(log_runs, name)) for name in columns}
     return replace(
         log_runs,
         **means,

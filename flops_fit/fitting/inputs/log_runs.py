@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from flops_fit.errors import InputError
 from flops_fit.fitting.flops_function import FlopsFunction, measure_flops_function
-from flops_fit.fitting.inputs.repeats import REPEAT_CONSTANT, epochs_of, log_worth
+from flops_fit.fitting.inputs.repeats import REPEAT_CONSTANT, effective_tokens, epochs_of
 from flops_fit.records import FloatArray, RunTable
 
 IntArray = NDArray[np.int64]
@@ -16,7 +16,7 @@ NOISE_FLOOR = 0.002
 """Sd of log loss between seeds, about (Porian et al. 2024 assume the same): no standard error makes a run surer."""
 MIN_REPEATS = 4
 """Of cells that were run again, before their scatter counts as the sd between seeds."""
-ROWS = ("log_n", "log_d", "log_c", "log_loss", "epochs", "repeat_cost", "group", "count", "weight")
+ROWS = ("log_n", "log_d", "log_c", "log_loss", "fresh_log_loss", "epochs", "group", "count", "weight")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -29,10 +29,10 @@ class LogRuns:
     log_c: FloatArray
     """C spent."""
     log_loss: FloatArray
+    fresh_log_loss: FloatArray
+    """What as many fresh tokens would have reached: for methods that see no D, such as IsoFLOP curves."""
     epochs: FloatArray
     """D over unique tokens, at least 1."""
-    repeat_cost: FloatArray
-    """ln loss minus what as many fresh tokens would have reached; 0 where unknown."""
     budget: IntArray
     """Index into ``budgets``."""
     group: IntArray
@@ -47,16 +47,6 @@ class LogRuns:
 
     def __len__(self) -> int:
         return len(self.log_loss)
-
-    @property
-    def loss(self) -> FloatArray:
-        """Loss in nats, shape (n,)."""
-        return np.asarray(np.exp(self.log_loss))
-
-    @property
-    def fresh_log_loss(self) -> FloatArray:
-        """Log loss as if no run had repeated its data: what IsoFLOP curves are drawn through."""
-        return np.asarray(self.log_loss - self.repeat_cost)
 
     @property
     def relative_sd(self) -> FloatArray:
@@ -95,7 +85,7 @@ class LogRuns:
         return float((self.log_budgets[0] + self.log_budgets[-1]) / 2)
 
 
-def make_log_runs(runs: RunTable, repeat_constant: float = REPEAT_CONSTANT) -> LogRuns:
+def make_log_runs(runs: RunTable) -> LogRuns:
     """Turns a table into logs; int64 columns become float64 before anything is multiplied.
 
     Raises:
@@ -106,14 +96,14 @@ def make_log_runs(runs: RunTable, repeat_constant: float = REPEAT_CONSTANT) -> L
     )
     budgets, budget = np.unique(np.asarray(runs.compute_budget, dtype=np.float64), return_inverse=True)
     _, group = np.unique(np.asarray(runs.group), return_inverse=True)
-    epochs = epochs_of(runs)
+    log_loss, epochs = np.log(np.asarray(runs.loss, dtype=np.float64)), epochs_of(runs)
     return LogRuns(
         log_n=np.log(num_params),
-        log_d=np.log(num_tokens) + log_worth(epochs, repeat_constant),
+        log_d=np.log(effective_tokens(num_tokens, num_tokens / epochs, REPEAT_CONSTANT)),
         log_c=np.log(compute),
-        log_loss=np.log(np.asarray(runs.loss, dtype=np.float64)),
+        log_loss=log_loss,
+        fresh_log_loss=log_loss,
         epochs=epochs,
-        repeat_cost=np.zeros(len(runs)),
         budget=budget.astype(np.int64),
         group=group.astype(np.int64),
         count=np.ones(len(runs)),

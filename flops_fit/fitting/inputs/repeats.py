@@ -1,7 +1,7 @@
-"""Repeated data: the effective tokens D' = U + U R (1 - exp(-(D/U - 1)/R)) of D tokens of which U are unique.
+"""Repeated data: effective tokens D' = U + U R (1 - exp(-(D/U - 1)/R)) of D tokens of which U are unique.
 
 R is the number of repeats after which more are worth little; 15.4 is the value of Muennighoff et al. 2023
-(arXiv:2305.16264, eq. 5). Within four epochs D' hardly depends on it: 8 and 30 differ by 6 %.
+(arXiv:2305.16264, eq. 5). Within four epochs D' hardly depends on it: R of 8 and of 30 differ by 6%.
 """
 
 import numpy as np
@@ -9,8 +9,6 @@ import numpy as np
 from flops_fit.records import FloatArray, RunTable
 
 REPEAT_CONSTANT = 15.4
-REPEATED = 1.05
-"""Runs with more epochs than this repeat their data."""
 
 
 def epochs_of(runs: RunTable) -> FloatArray:
@@ -21,11 +19,7 @@ def epochs_of(runs: RunTable) -> FloatArray:
     return np.where(np.isfinite(epochs), np.maximum(epochs, 1.0), 1.0)
 
 
-def log_worth(epochs: FloatArray, repeat_constant: FloatArray | float) -> FloatArray:
-    """Log: ln D'/D of runs with so many epochs, each at least 1."""
-    return np.asarray(np.log((1 - repeat_constant * np.expm1((1 - epochs) / repeat_constant)) / epochs))
-
-
 def effective_tokens(num_tokens: FloatArray, unique_tokens: FloatArray, repeat_constant: float) -> FloatArray:
     """D' of the module's formula; D itself where nothing was repeated."""
-    return np.asarray(num_tokens * np.exp(log_worth(np.maximum(num_tokens / unique_tokens, 1.0), repeat_constant)))
+    unique = np.minimum(unique_tokens, num_tokens)
+    return np.asarray(unique * (1 - repeat_constant * np.expm1((1 - num_tokens / unique) / repeat_constant)))

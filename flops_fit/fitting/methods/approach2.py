@@ -5,8 +5,6 @@ minimum is left out and listed; fewer than three usable budgets are refused, and
 finding (research/requirements.md, F2).
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from flops_fit.fitting.inputs.log_runs import LogRuns
@@ -21,7 +19,6 @@ from flops_fit.fitting.methods.isoflop_curve import (
     curve_cells,
     fit_parabola,
     parabola_doubt,
-    too_few_sizes,
     window_of,
 )
 from flops_fit.fitting.methods.method import MIN_BUDGETS, FitInputs
@@ -37,16 +34,6 @@ MIN_DOF = 3.0
 MAX_NOISE = 0.5
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Curves:
-    """All budgets' cells and windows, with the noise that replicates are drawn from."""
-
-    cells: tuple[CurveCells, ...]
-    windows: tuple[FloatArray, ...]
-    noise: FloatArray
-    """In log loss, shape (R, n_runs)."""
-
-
 def fit_approach2(inputs: FitInputs) -> LineMethod | LawFit:
     """Draws a line through the minima of the budgets' parabolas."""
     return _line("approach2", inputs.log_runs, inputs.minima.parabolas, inputs.options.level)
@@ -59,34 +46,35 @@ def fit_akima(inputs: FitInputs) -> LineMethod | LawFit:
 
 def find_minima(log_runs: LogRuns, options: FitOptions, rng: np.random.Generator, *, count: int) -> Minima:
     """Finds every budget's minimum twice, by parabola and by Akima's spline, with ``count`` replicates of each."""
-    curves = _draw_curves(log_runs, options, rng, count)
-    parabolas = [_parabola_minimum(c, w, curves.noise) for c, w in zip(curves.cells, curves.windows, strict=True)]
+    cells = curve_cells(log_runs)
+    windows = [window_of(c, options.size_window) for c in cells]
+    noise = _draw_noise(log_runs, cells, windows, rng, count)
+    parabolas = [_parabola_minimum(c, w, noise) for c, w in zip(cells, windows, strict=True)]
     return Minima(
         curves=tuple(
-            _describe(log_runs, cells, window, found, options.level)
-            for cells, window, found in zip(curves.cells, curves.windows, parabolas, strict=True)
+            _describe(log_runs, c, window, found, options.level)
+            for c, window, found in zip(cells, windows, parabolas, strict=True)
         ),
         parabolas=tuple(minimum for _, minimum, _ in parabolas),
-        splines=tuple(_akima(c, curves.noise) for c in curves.cells),
+        splines=tuple(_akima(c, noise) for c in cells),
     )
 
 
-def _draw_curves(log_runs: LogRuns, options: FitOptions, rng: np.random.Generator, count: int) -> _Curves:
-    """Pools the parabolas' residuals into one noise level, and draws replicates from it."""
-    cells = curve_cells(log_runs)
-    windows = tuple(window_of(c, options.size_window) for c in cells)
+def _draw_noise(
+    log_runs: LogRuns, cells: tuple[CurveCells, ...], windows: list[FloatArray], rng: np.random.Generator, count: int
+) -> FloatArray:
+    """Replicates of the runs' noise in log loss, (count, n_runs), at one level pooled over the parabolas' residuals."""
     residual, group, dof = [], [], 0.0
     for c, window in zip(cells, windows, strict=True):
         inside = window > 0
         if inside.sum() > MIN_SIZES - 1:
             x, y = c.log_n[inside], c.log_loss[inside]
-            c2, c1, c0 = fit_parabola(x, y)
             relative = np.sqrt(c.average[inside] @ log_runs.relative_sd**2)
-            residual.append((y - (c2 * x * x + c1 * x + c0)) / relative)
+            residual.append((y - np.polyval(fit_parabola(x, y), x)) / relative)
             group.append(log_runs.group[np.argmax(c.average[inside] > 0, axis=1)])
             dof += len(x) - 3
     if not residual:
-        return _Curves(cells=cells, windows=windows, noise=np.zeros((count, len(log_runs))))
+        return np.zeros((count, len(log_runs)))
     pooled = np.concatenate(residual)
     sd = float(np.sqrt((pooled**2).sum() / dof))
     correlation = group_correlation(pooled, np.concatenate(group))
@@ -94,8 +82,7 @@ def _draw_curves(log_runs: LogRuns, options: FitOptions, rng: np.random.Generato
     # The noise level itself is known only to its degrees of freedom: normal over chi is Student's t.
     dof = max(dof, MIN_DOF)
     noise *= np.sqrt(dof / rng.chisquare(dof, size=(count, 1)))
-    noise = np.clip(noise, -MAX_NOISE, MAX_NOISE)
-    return _Curves(cells=cells, windows=windows, noise=noise)
+    return np.clip(noise, -MAX_NOISE, MAX_NOISE)
 
 
 def _parabola_minimum(
@@ -103,13 +90,11 @@ def _parabola_minimum(
 ) -> tuple[FloatArray | None, Minimum | None, Doubt | None]:
     inside = window > 0
     x = cells.log_n[inside]
-    if len(x) < 3:
-        return None, None, too_few_sizes(len(x))
     level = cells.log_loss[inside]
     coefficients = fit_parabola(x, np.exp(level))
     doubt = parabola_doubt(x, coefficients, float(np.exp(level.min())))
     if doubt:
-        return coefficients, None, doubt
+        return None if len(x) < 3 else coefficients, None, doubt
     drawn = np.exp(level + noise @ cells.average[inside].T)
     c2, c1, c0 = fit_parabola(x, drawn.T)
     good = c2 > 0
@@ -163,14 +148,13 @@ def _describe(
     level: float,
 ) -> IsoflopCurve:
     coefficients, minimum, doubt = found
-    log_c = float(log_runs.log_budgets[cells.index])
     n_opt = d_opt = loss_opt = None
     if minimum is not None:
-        log_n = np.concatenate([[minimum.log_n], minimum.log_n_replicates[np.isfinite(minimum.log_n_replicates)]])
-        loss = np.concatenate([[minimum.loss], minimum.loss_replicates[np.isfinite(minimum.loss_replicates)]])
+        kept = np.isfinite(minimum.log_n_replicates)
+        log_n = np.concatenate([[minimum.log_n], minimum.log_n_replicates[kept]])
         n_opt = _minimum_interval(log_n, level)
-        d_opt = _minimum_interval(log_runs.flops.log_tokens(np.asarray(log_c), log_n), level)
-        loss_opt = interval_of(loss, level)
+        d_opt = _minimum_interval(log_runs.flops.log_tokens(log_runs.log_budgets[cells.index], log_n), level)
+        loss_opt = interval_of(np.concatenate([[minimum.loss], minimum.loss_replicates[kept]]), level)
     return IsoflopCurve(
         compute_budget=float(log_runs.budgets[cells.index]),
         num_params=np.exp(cells.log_n),

@@ -15,7 +15,7 @@ import numpy as np
 
 from flops_fit.fitting.inputs.condense import condense
 from flops_fit.fitting.inputs.log_runs import LogRuns, make_log_runs
-from flops_fit.fitting.inputs.repeats import REPEAT_CONSTANT, REPEATED, epochs_of, log_worth
+from flops_fit.fitting.inputs.repeats import REPEAT_CONSTANT, effective_tokens, epochs_of
 from flops_fit.fitting.methods.approach3 import ParametricMethod, describe_parametric, parametric_log_loss
 from flops_fit.fitting.methods.chinchilla.fit import ParametricFits, fit_parametric, make_problem
 from flops_fit.fitting.methods.method import FitInputs, NotApplicable
@@ -29,6 +29,8 @@ PRIOR_SD = 0.7
 """Of ln R around Muennighoff et al.'s 15.4."""
 CONSTANTS = REPEAT_CONSTANT * np.exp(PRIOR_SD * np.linspace(-3, 3, 19))
 MIN_REPEATED = 4
+REPEATED = 1.05
+"""Epochs above which a run counts as one that repeats its data."""
 MIN_RUNS = 7
 MAX_RESAMPLES = 100
 
@@ -41,12 +43,10 @@ def value_repeats(log_runs: LogRuns, all_runs: RunTable, options: FitOptions) ->
     enough = (everything.epochs > REPEATED).sum() >= MIN_REPEATED
     constants = CONSTANTS[::3] if enough else np.array([REPEAT_CONSTANT])
     fits, constant, centre = _fit(everything, options, everything.weight[None], constants)
-    log_d = log_runs.log_d - log_worth(log_runs.epochs, REPEAT_CONSTANT)
-    worth = log_worth(log_runs.epochs, constant[0])
-    repeated, fresh = (
-        parametric_log_loss(fits.theta, centre, log_runs.log_n, column)[0] for column in (log_d + worth, log_d)
-    )
-    return replace(log_runs, log_d=log_d + worth, repeat_cost=repeated - fresh)
+    log_d = _log_tokens(log_runs)
+    worth = log_d + _log_worth(log_runs, constant[0])
+    repeated, fresh = (parametric_log_loss(fits.theta, centre, log_runs.log_n, column)[0] for column in (worth, log_d))
+    return replace(log_runs, log_d=worth, fresh_log_loss=log_runs.log_loss - repeated + fresh)
 
 
 def fit_repeated_data(inputs: FitInputs) -> ParametricMethod | LawFit | NotApplicable:
@@ -85,12 +85,12 @@ def _fit(
     log_runs: LogRuns, options: FitOptions, weights: FloatArray, constants: FloatArray
 ) -> tuple[ParametricFits, FloatArray, tuple[float, float]]:
     """The law and R of every row of weights, R by its posterior mode, and what the logs were centred on."""
-    log_d = log_runs.log_d - log_worth(log_runs.epochs, REPEAT_CONSTANT)
+    log_d = _log_tokens(log_runs)
     centre = (float(log_runs.log_n.mean()), float(log_d.mean()))
     found, score = [], []
     for constant in constants:
-        log_worthy = log_d + log_worth(log_runs.epochs, constant)
-        problem = make_problem(log_runs.log_n, log_worthy, log_runs.log_loss, options.objective, options.huber_delta)
+        worth = log_d + _log_worth(log_runs, constant)
+        problem = make_problem(log_runs.log_n, worth, log_runs.log_loss, options.objective, options.huber_delta)
         fits = fit_parametric(problem, weights, keep=2, tolerance=1e-9)
         # One centre for all constants, so that their rows can be mixed.
         fits.theta[:, 2] += fits.theta[:, 4] * (problem.centre[1] - centre[1])
@@ -101,3 +101,13 @@ def _fit(
     best, rows = np.argmin(np.stack(score), axis=0), np.arange(len(weights))
     chosen = ParametricFits(*(np.stack(column)[best, rows] for column in zip(*found, strict=True)))
     return chosen, constants[best], centre
+
+
+def _log_worth(log_runs: LogRuns, constant: float) -> FloatArray:
+    """Log: ln D'/D."""
+    return np.asarray(np.log(effective_tokens(log_runs.epochs, np.ones(len(log_runs)), constant) / log_runs.epochs))
+
+
+def _log_tokens(log_runs: LogRuns) -> FloatArray:
+    """Log: ln D of runs as `make_log_runs` makes them."""
+    return np.asarray(log_runs.log_d - _log_worth(log_runs, REPEAT_CONSTANT))

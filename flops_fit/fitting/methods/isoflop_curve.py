@@ -116,7 +116,7 @@ def parabola_doubt(log_n: FloatArray, coefficients: FloatArray, lowest: float) -
     """
     c2, c1, c0 = (float(c) for c in coefficients)
     if len(log_n) < MIN_SIZES:
-        return too_few_sizes(len(log_n))
+        return Doubt("few_sizes", f"only {count_of(len(log_n), 'size')}; a parabola needs {MIN_SIZES} to be checked")
     if c2 <= 0:
         return Doubt("negative_curvature", "the curve bends downwards, so it has no minimum")
     vertex = -c1 / (2 * c2)
@@ -126,11 +126,6 @@ def parabola_doubt(log_n: FloatArray, coefficients: FloatArray, lowest: float) -
     if c0 - c1 * c1 / (4 * c2) < lowest * np.exp(-MAX_OVERSHOOT):
         return Doubt("scattered_curve", "the parabola falls far below every run, so it follows their scatter")
     return None
-
-
-def too_few_sizes(count: int) -> Doubt:
-    """The doubt about a curve of so many sizes."""
-    return Doubt("few_sizes", f"only {count_of(count, 'size')}; a parabola needs {MIN_SIZES} to be checked")
 
 
 def akima_minimum(log_n: FloatArray, losses: FloatArray) -> tuple[FloatArray, FloatArray]:
