@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from real_sweeps import GROUPS, REPORT, SWEEPS, TUNE, anchors, make_case, published_optima, read_sweep
+from real_sweeps import GROUPS, REPORT, SWEEPS, TUNE, anchors, make_case, published_optima, read_sweep, with_budgets
 from tables_of_runs import read_published
 
 from flops_fit.errors import FitError
@@ -15,7 +15,9 @@ METHODS = ("windowed", "approach2", "akima", "approach3")
 FARSEER_CUTS = (1e20, 1e21, np.inf)
 SEEDS = 10
 SEED_BOOTSTRAPS = 300
-CHINCHILLA_COMPUTE = 5.76e23
+SEED_SWEEPS = ("chinchilla", "llama_3/exp_loss", "rw/tuned/short/const/standard/val")
+SEED_TARGETS = (10.0, 192.0)
+"""Times the top budget; 192 is Chinchilla's 5.76e23."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,7 +151,7 @@ def farseer(bootstraps):
     targets = read_published("farseer.csv", keep=lambda row: row["split"] == "target")
     for cut in FARSEER_CUTS:
         runs = read_published("farseer.csv", keep=lambda row, cut=cut: row["split"] == "fit" and float(row["C"]) <= cut)
-        laws = fit(runs, options=FitOptions(num_bootstraps=bootstraps))
+        laws = fit(with_budgets(runs), options=FitOptions(num_bootstraps=bootstraps))
         for law in (None, "approach3", "extended", "farseer"):
             if law is not None and law not in laws.methods:
                 continue
@@ -168,24 +170,24 @@ def farseer(bootstraps):
             )
 
 
-def fit_seed(seed):
-    laws = fit(read_sweep("chinchilla"), options=FitOptions(num_bootstraps=SEED_BOOTSTRAPS, seed=seed))
-    compute = np.array([10 * laws.max_compute, CHINCHILLA_COMPUTE])
-    value, low, high = laws.n_opt_band(compute)
+def fit_seed(job):
+    name, seed = job
+    laws = fit(read_sweep(name), options=FitOptions(num_bootstraps=SEED_BOOTSTRAPS, seed=seed))
+    value, low, high = laws.n_opt_band(laws.max_compute * np.array(SEED_TARGETS))
     return value, high / low
 
 
 def seeds(pool):
-    """How much the interval depends on the bootstrap seed, on Chinchilla's IsoFLOP runs."""
-    found = pool.map(fit_seed, range(SEEDS))
-    value, width = (np.array([f[i] for f in found]) for i in (0, 1))
-    for i, name in enumerate(("10x", f"{CHINCHILLA_COMPUTE:.3g}")):
-        print(
-            f"  at {name:8s} hi/lo over {SEEDS} seeds {width[:, i].min():.3g} to {width[:, i].max():.3g}: ratio "
-            f"{width[:, i].max() / width[:, i].min():.2f}, in logs "
-            f"{np.log(width[:, i].max()) / np.log(width[:, i].min()):.2f}; values differ by "
-            f"{value[:, i].max() / value[:, i].min():.2f}x"
-        )
+    """How much the interval depends on the bootstrap seed."""
+    for name in SEED_SWEEPS:
+        found = np.array(pool.map(fit_seed, [(name, seed) for seed in range(SEEDS)]))
+        for factor, value, width in zip(SEED_TARGETS, found[:, 0].T, found[:, 1].T, strict=True):
+            print(
+                f"  {name:36s}{factor:6.0f}x  hi/lo over {SEEDS} seeds {width.min():.3g} to {width.max():.3g}: ratio "
+                f"{width.max() / width.min():.2f}, in logs {np.log(width.max()) / np.log(width.min()):.2f}; "
+                f"values differ by {value.max() / value.min():.2f}x",
+                flush=True,
+            )
 
 
 def minima(pool, bootstraps):
