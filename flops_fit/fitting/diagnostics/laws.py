@@ -114,7 +114,7 @@ def _backtest(laws: ScalingLaws) -> Iterator[Finding]:
         yield Finding(
             level="warning",
             code="no_backtest",
-            message="Too few budgets to hold any out: an untested answer, which only published sweeps widen.",
+            message="Too few budgets to hold any out, so the answer is untested; published sweeps alone widen it.",
             advice="With five budgets or more the smaller ones can predict the larger.",
         )
         return
