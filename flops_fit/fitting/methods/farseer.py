@@ -3,11 +3,11 @@
 The exponent of D changes with N, which a sum of a term in N and a term in D cannot express. A curve is written as
 level + slope (e^(bend x) - 1) / bend, x = ln N minus its mean: the same curve, regular at g = 0, under weak priors on
 slope and bend. Maximum a posteriori by batched Levenberg-Marquardt on log loss with Huber weights, from fixed starts;
-intervals come from draws of the posterior's normal approximation, from a fixed seed.
+intervals come from the covariance of the posterior. Nothing is drawn at random.
 
 Source: Li et al. 2025 (arXiv:2506.10972). Deviation: D is divided by its geometric mean. With D in tokens, levels and
 slopes of B and beta are collinear: 8 of 20 starts found the best minimum on 197 of Farseer's runs, now all of them do.
-Priors, cut and weights are ours; backtests of 17 published sweeps hardly change when they do.
+Priors, cut and weights are ours, from backtests of 17 published sweeps, which hardly depend on them.
 """
 
 from dataclasses import dataclass
@@ -19,15 +19,15 @@ from flops_fit.fitting.flops_function import FlopsFunction
 from flops_fit.fitting.inputs.log_runs import LogRuns, near_optimum, take_log_runs
 from flops_fit.fitting.methods.result import LawFit, refused_law
 from flops_fit.fitting.options import FitOptions
-from flops_fit.fitting.uncertainty.resampling import group_correlation, robust_sd
-from flops_fit.fitting.uncertainty.spread import Spread, interval_of, spread_of_replicates
-from flops_fit.records import FloatArray
+from flops_fit.fitting.uncertainty.resampling import group_correlation, robust_sd, t_quantile
+from flops_fit.fitting.uncertainty.spread import Spread
+from flops_fit.records import FloatArray, Interval
 
 MIN_RUNS, MIN_SIZES = 10, 3
-NAMES = tuple(f"{curve}_{part}" for curve in ("e", "B", "beta") for part in ("at_centre", "slope", "bend"))
-PRIOR_MEAN = np.array([0, 0, 0, 0, 0, 0, np.log(0.4), 0, 0])
-PRIOR_SD = np.array([np.inf, 0.1, 0.2, np.inf, 0.3, 0.2, 0.5, 0.1, 0.2])
-"""Of level, slope and bend of ln e, ln B, ln beta."""
+NAMES = tuple(f"log_{curve}{part}" for curve in ("e", "B", "beta") for part in ("_at_centre", "_slope", "_bend"))
+PRIOR_MEAN = np.array([0, -0.1, 0, 0, 0.2, 0, np.log(0.4), -0.08, 0])
+PRIOR_SD = np.array([10.0, 0.1, 0.2, 10, 0.3, 0.2, 0.5, 0.1, 0.2])
+"""The means are about those of 19 published sweeps, whose slopes of ln e lie between -.05 and -.15."""
 LOW = np.array([-3.0, -1.5, -1, -9, -3, -1, np.log(0.03), -0.6, -1])
 HIGH = np.array([0.0, 0.3, 1, 2.5, 3, 1, np.log(2), 0.6, 1])
 """Bounds; those of the first two levels are relative to the smallest and the largest log loss."""
@@ -39,17 +39,19 @@ KEPT, SHORT, LONG = 4, 8, 60
 """Starts kept after SHORT steps from each; steps of a search while the Huber weights change, and afterwards."""
 HUBER_SCALE, HUBER_CONSISTENCY, SIGMA_FLOOR = 1.5, 1.168, 5e-4
 """As in the extended law's fit."""
-PAIRS, REACH = 60, 12.0
-"""Draws, each with its mirror image; e-folds of N around the runs' middle in which the optimum is looked for."""
+REACH = 12.0
+"""The optimum is looked for this many e-folds of N around the middle of the runs."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class FarseerMethod:
-    """One fitted law; row 0 of ``theta`` is the point fit, the others draws of its posterior."""
+    """One fitted law."""
 
     law: LawFit
     theta: FloatArray
-    """Level, slope and bend of ln e, ln B and ln beta, shape (1 + R, 9)."""
+    """Level, slope and bend of ln e, ln B and ln beta, shape (19, 9): the mode of the posterior, then points one
+    standard deviation to either side of it along each axis of its covariance."""
+    dof: float
     centre: tuple[float, float]
     log_runs: LogRuns
 
@@ -58,69 +60,85 @@ class FarseerMethod:
         log_c, flops = np.asarray(log_compute, dtype=np.float64), self.log_runs.flops
         log_n = farseer_optimum(self.theta, self.centre, flops, log_c)
         log_loss = _log_loss_at(self.theta, self.centre, log_n, flops.log_tokens(log_c, log_n))
-        size, loss = (spread_of_replicates(rows[0], rows[1:], level) for rows in (log_n, log_loss))
-        return size, loss
+        return _spread(log_n, level, self.dof), _spread(log_loss, level, self.dof)
 
     def log_loss_at(self, log_n: FloatArray, log_d: FloatArray, level: float) -> Spread | None:
         """Log: ln loss at any (N, D), shape (m,)."""
-        rows = _log_loss_at(self.theta, self.centre, log_n, log_d)
-        return spread_of_replicates(rows[0], rows[1:], level)
+        return _spread(_log_loss_at(self.theta, self.centre, log_n, log_d), level, self.dof)
+
+
+def _spread(rows: FloatArray, level: float, dof: float) -> Spread:
+    """The spread of what the rows of a ``theta`` give, shape (1 + 2 x 9, m), by Student's t."""
+    pairs = (len(rows) - 1) // 2
+    half = t_quantile(level, dof) * np.sqrt(((rows[1 : pairs + 1] - rows[pairs + 1 :]) ** 2).sum(axis=0)) / 2
+    return Spread(value=rows[0], down=half, up=half, form=np.zeros_like(half))
 
 
 def fit_farseer(log_runs: LogRuns, options: FitOptions) -> FarseerMethod | LawFit:
     """Fits the law to the runs near each budget's optimum; refused where there are too few runs or sizes."""
-    reason = _refusal(log_runs)
-    if reason:
-        return refused_law("farseer", reason, len(log_runs))
+    refusal = _refusal(log_runs)
+    if refusal:
+        return refused_law("farseer", refusal, len(log_runs))
     used = _near(log_runs)
-    total, relevance = float(used.weight.sum()), np.exp(options.compute_weight * (used.log_c - used.log_c.mean()))
-    relevance *= total / (used.weight @ relevance)
     centre = (float(used.log_n.mean()), float(used.log_d.mean()))
-    levels = np.array([1.0, 0, 0, 1, 0, 0, 0, 0, 0])
-    low, high = LOW + levels * used.log_loss.min(), HIGH + levels * used.log_loss.max()
-    x, y = used.log_n - centre[0], used.log_d - centre[1]
-    problem = (x, y, used.log_loss, low, high)
-    weight, sigma, robust = used.weight * relevance, 0.005, np.ones(len(used))
+    is_loss = np.array([1.0, 0, 0, 1, 0, 0, 0, 0, 0])
+    low, high = LOW + is_loss * used.log_loss.min(), HIGH + is_loss * used.log_loss.max()
+    problem = (used.log_n - centre[0], used.log_d - centre[1], used.log_loss, low, high)
+    relevance = np.exp(options.compute_weight * (used.log_c - used.log_c.mean()))
+    theta, dof, converged, reason = _posterior(problem, used, relevance * used.weight.sum() / (used.weight @ relevance))
+    held = [name for name, p, lo, hi in zip(NAMES, theta[0], low, high, strict=True) if not lo < p < hi]
+    log_n = farseer_optimum(theta, centre, used.flops, used.log_c_middle + np.array([-0.5, 0.5]))
+    a = log_n[:, 1] - log_n[:, 0]
+    b = 1 - a * used.flops.slope(log_n.mean(axis=1))
+    spread = _spread(np.column_stack([theta, np.tile(centre, (len(theta), 1)), a, b]), options.level, dof)
+    ends = zip(spread.value.tolist(), spread.low.tolist(), spread.high.tolist(), strict=True)
+    *parameters, a_interval, b_interval = (
+        Interval(value=v, low=lo, high=hi, level=options.level) for v, lo, hi in ends
+    )
+    law = LawFit(
+        name="farseer",
+        outcome="at_bound" if held else "converged" if converged else "not_converged",
+        reason=f"at the bound of its range: {', '.join(held)}; {reason}" if held else reason,
+        parameters=dict(zip((*NAMES, "log_N_centre", "log_D_centre"), parameters, strict=True)),
+        a=a_interval,
+        b=b_interval,
+        num_runs=len(used),
+    )
+    return FarseerMethod(law=law, theta=theta, dof=dof, centre=centre, log_runs=used)
+
+
+def _posterior(
+    problem: tuple[FloatArray, ...], runs: LogRuns, relevance: FloatArray
+) -> tuple[FloatArray, float, bool, str]:
+    """The ``theta`` of `FarseerMethod`, its degrees of freedom, whether the search converged, and how it ended."""
+    x, y, log_loss, low, high = problem
+    weight, total, sigma, robust = runs.weight * relevance, float(runs.weight.sum()), 0.005, np.ones(len(x))
     theta, value, step = _maximise(problem, weight, _starts(problem, weight), sigma, SHORT)
     theta = theta[np.argsort(value, kind="stable")[:KEPT]]
     for rounds in (*[SHORT] * 6, LONG, LONG):
-        prior = np.diag(sigma**2 / PRIOR_SD**2)
-        theta, value, step = _maximise(problem, weight * robust, theta, sigma, rounds)
+        prior, fitted_weight = np.diag(sigma**2 / PRIOR_SD**2), weight * robust
+        theta, value, step = _maximise(problem, fitted_weight, theta, sigma, rounds)
         best = int(np.argmin(value))
         same = int((value <= value[best] + 0.01 * sigma**2).sum())
-        residual = used.log_loss - farseer_log_loss(theta[[best]], x, y)[0]
+        residual = log_loss - farseer_log_loss(theta[[best]], x, y)[0]
         jacobian = farseer_jacobian(theta[[best]], x, y)[0]
-        information = jacobian.T @ (jacobian * (weight * robust)[:, None])
+        information = jacobian.T @ (jacobian * fitted_weight[:, None])
         bread = np.linalg.inv(information + prior)
         dof = max(total - float(np.trace(bread @ information)), 1.0)
         # Relevance is no statement about noise: it enters the sandwich squared, multiplicity and Huber weights do not.
-        meat = jacobian.T @ (jacobian * (weight * robust * relevance)[:, None]) + prior
+        meat = jacobian.T @ (jacobian * (fitted_weight * relevance)[:, None]) + prior
         if rounds == LONG:
-            sigma = max(float(np.sqrt(HUBER_CONSISTENCY * ((weight * robust) @ residual**2) / dof)), SIGMA_FLOOR)
+            sigma = max(float(np.sqrt(HUBER_CONSISTENCY * (fitted_weight @ residual**2) / dof)), SIGMA_FLOOR)
         else:
             sigma = max(robust_sd(residual) * float(np.sqrt(total / dof)), SIGMA_FLOOR)
             robust = np.minimum(1.0, HUBER_SCALE * sigma / np.maximum(np.abs(residual), 1e-300))
-    sizes = np.bincount(used.group)  # of the groups of runs that share a trunk, whose errors are correlated
-    shared = (float((sizes**2).sum() / sizes.sum()) - 1) * group_correlation(residual, used.group)
-    covariance = bread @ meat @ bread * sigma**2 * (1 + shared)
-    rows = np.clip(_draws(theta[best], covariance, max(dof, 3.0)), low, high)
-    held = [name for name, p, lo, hi in zip(NAMES, rows[0], low, high, strict=True) if not lo < p < hi]
-    reason = f"{same} of {len(theta)} starts end in this minimum; sd of log loss {sigma:.4f} on {dof:.1f} degrees"
-    log_n = farseer_optimum(rows, centre, used.flops, used.log_c_middle + np.array([-0.5, 0.5]))
-    a, columns = log_n[:, 1] - log_n[:, 0], np.column_stack([rows, np.tile(centre, (len(rows), 1))]).T
-    law = LawFit(
-        name="farseer",
-        outcome="at_bound" if held else "converged" if step[best] < 1e-3 else "not_converged",
-        reason=f"at the bound of its range: {', '.join(held)}; {reason}" if held else reason,
-        parameters={
-            name: interval_of(np.exp(column) if name.endswith("centre") else column, options.level)
-            for name, column in zip((*NAMES, "N_centre", "D_centre"), columns, strict=True)
-        },
-        a=interval_of(a, options.level),
-        b=interval_of(1 - a * used.flops.slope(log_n.mean(axis=1)), options.level),
-        num_runs=len(used),
-    )
-    return FarseerMethod(law=law, theta=rows, centre=centre, log_runs=used)
+    sizes = np.bincount(runs.group)  # of the groups of runs that share a trunk, whose errors are correlated
+    effect = 1 + (float((sizes**2).sum() / sizes.sum()) - 1) * group_correlation(residual, runs.group)
+    variance, axes = np.linalg.eigh(bread @ meat @ bread * sigma**2 * effect)
+    offset = np.sqrt(np.maximum(variance, 0.0))[:, None] * axes.T
+    reason = f"{same} of {KEPT} starts end in this minimum; sd of log loss {sigma:.4f} on {dof:.1f} degrees of freedom"
+    rows = np.clip(theta[best] + np.concatenate([np.zeros((1, len(low))), offset, -offset]), low, high)
+    return rows, dof, bool(step[best] < 1e-3), reason
 
 
 def farseer_log_loss(theta: FloatArray, x: FloatArray, y: FloatArray) -> FloatArray:
@@ -142,13 +160,11 @@ def _curves(theta: FloatArray, x: FloatArray) -> tuple[FloatArray, FloatArray, F
     """Values of ln e, ln B and ln beta and their derivatives by slope and by bend, each (3, R, m)."""
     level, slope, bend = (theta.T[i::3, :, None] for i in range(3))
     z = np.clip(bend * x, -30, 30)
-    near_zero = np.abs(z) < 1e-4
-    safe = np.where(near_zero, 1.0, z)
-    ratio = np.where(near_zero, 1 + z / 2 + z * z / 6, np.expm1(safe) / safe)
-    ratio_slope = np.where(near_zero, 0.5 + z / 3 + z * z / 8, (np.exp(safe) - ratio) / safe)
+    z = np.where(np.abs(z) < 1e-7, 1e-7, z)  # where the quotients below are still exact to 1e-8
+    ratio = np.expm1(z) / z
     values = level + slope * x * ratio
     values[2] = np.clip(values[2], -20, 3)
-    return values, x * ratio, slope * x * x * ratio_slope
+    return values, x * ratio, slope * x * x * (np.exp(z) - ratio) / z
 
 
 def farseer_optimum(
@@ -165,11 +181,9 @@ def farseer_optimum(
     low = np.empty((len(theta), len(log_compute)))
     for j, log_c in enumerate(log_compute):
         falling = is_falling(middle[j] + grid, log_c)
+        falling[:, 0], falling[:, -1] = True, False  # without a minimum it is the end towards which the loss falls
         distance = np.where(falling[:, :-1] & ~falling[:, 1:], np.abs(grid[:-1] + grid[1:]), np.inf)
-        # Without a minimum it is the end towards which the loss falls.
-        end = np.where(falling[:, -1], len(grid) - 2, 0)
-        cell = np.where(np.isfinite(distance).any(axis=1), np.argmin(distance, axis=1), end)
-        low[:, j] = middle[j] + grid[cell]
+        low[:, j] = middle[j] + grid[np.argmin(distance, axis=1)]
     high = low + (grid[1] - grid[0])
     for _ in range(34):
         between = 0.5 * (low + high)
@@ -183,23 +197,18 @@ def _log_loss_at(theta: FloatArray, centre: tuple[float, float], log_n: FloatArr
 
 
 def _refusal(log_runs: LogRuns) -> str | None:
-    if len(log_runs) < MIN_RUNS:
-        return f"{len(log_runs)} runs for {len(NAMES)} parameters; at least {MIN_RUNS} are needed."
-    sizes = len(np.unique(np.round(log_runs.log_n, 2)))
-    if sizes < MIN_SIZES:
-        return f"{sizes} model sizes; its curves in N need at least {MIN_SIZES}."
-    if np.ptp(log_runs.log_d) < 1e-3:
-        return "D is the same in all runs, so its term cannot be separated from e(N)."
-    return None
+    count, sizes = len(log_runs), len(np.unique(np.round(log_runs.log_n, 2)))
+    if count < MIN_RUNS or sizes < MIN_SIZES:
+        return f"{count} runs of {sizes} sizes for 9 parameters; at least {MIN_RUNS} runs of {MIN_SIZES} are needed."
+    same_tokens = np.ptp(log_runs.log_d) < 1e-3
+    return "D is the same in all runs, so its term cannot be separated from e(N)." if same_tokens else None
 
 
 def _near(log_runs: LogRuns) -> LogRuns:
     """The runs near each budget's optimum, or all runs where those are too few."""
-    for share in NEAR_SHARES:
-        near = take_log_runs(log_runs, near_optimum(log_runs, share))
-        if len(near) >= max(MIN_RUNS + 2, len(log_runs) // 4) and _refusal(near) is None:
-            return near
-    return log_runs
+    enough = max(MIN_RUNS + 2, len(log_runs) // 4)
+    cuts = (take_log_runs(log_runs, near_optimum(log_runs, share)) for share in NEAR_SHARES)
+    return next((cut for cut in cuts if len(cut) >= enough and _refusal(cut) is None), log_runs)
 
 
 def _starts(problem: tuple[FloatArray, ...], weight: FloatArray) -> FloatArray:
@@ -248,12 +257,3 @@ def _maximise(
         if last.max() < 1e-8:
             break
     return theta, value, last
-
-
-def _draws(point: FloatArray, covariance: FloatArray, dof: float) -> FloatArray:
-    """The point, and antithetic draws of Student's t around it from a fixed seed, shape (1 + 2 PAIRS, 9)."""
-    rng = np.random.default_rng(0)
-    values, vectors = np.linalg.eigh(covariance)
-    normal = rng.standard_normal((PAIRS, len(point))) * np.sqrt(np.maximum(values, 0.0)) @ vectors.T
-    offset = normal * np.sqrt(dof / rng.chisquare(dof, PAIRS))[:, None]
-    return np.concatenate([point[None], point + offset, point - offset])
