@@ -59,12 +59,12 @@ class FarseerMethod:
         """Log: ln N_opt and ln loss there, at ln C of shape (m,)."""
         log_c, flops = np.asarray(log_compute, dtype=np.float64), self.log_runs.flops
         log_n = farseer_optimum(self.theta, self.centre, flops, log_c)
-        log_loss = _log_loss_at(self.theta, self.centre, log_n, flops.log_tokens(log_c, log_n))
+        log_loss = farseer_log_loss(self.theta, log_n, flops.log_tokens(log_c, log_n), self.centre)
         return _spread(log_n, level, self.dof), _spread(log_loss, level, self.dof)
 
     def log_loss_at(self, log_n: FloatArray, log_d: FloatArray, level: float) -> Spread | None:
         """Log: ln loss at any (N, D), shape (m,)."""
-        return _spread(_log_loss_at(self.theta, self.centre, log_n, log_d), level, self.dof)
+        return _spread(farseer_log_loss(self.theta, log_n, log_d, self.centre), level, self.dof)
 
 
 def _spread(rows: FloatArray, level: float, dof: float) -> Spread:
@@ -141,10 +141,12 @@ def _posterior(
     return rows, dof, bool(step[best] < 1e-3), reason
 
 
-def farseer_log_loss(theta: FloatArray, x: FloatArray, y: FloatArray) -> FloatArray:
-    """Log: ln L of theta (R, 9) at centred logs (m,) or (R, m), shape (R, m)."""
-    (log_e, log_b, log_beta), _, _ = _curves(theta, x)
-    return np.asarray(np.logaddexp(log_e, log_b - np.exp(log_beta) * y))
+def farseer_log_loss(
+    theta: FloatArray, log_n: FloatArray, log_d: FloatArray, centre: tuple[float, float] = (0.0, 0.0)
+) -> FloatArray:
+    """Log: ln L of theta (R, 9) at logs of shape (m,) or (R, m), shape (R, m); the centre is taken from the logs."""
+    (log_e, log_b, log_beta), _, _ = _curves(theta, log_n - centre[0])
+    return np.asarray(np.logaddexp(log_e, log_b - np.exp(log_beta) * (log_d - centre[1])))
 
 
 def farseer_jacobian(theta: FloatArray, x: FloatArray, y: FloatArray) -> FloatArray:
@@ -173,7 +175,9 @@ def farseer_optimum(
     """Log: ln N_opt of every row at ln C (m,), shape (R, m): the minimum along the budget nearest the middle."""
 
     def is_falling(log_n: FloatArray, log_c: FloatArray) -> NDArray[np.bool_]:
-        left, right = (_log_loss_at(theta, centre, n, flops.log_tokens(log_c, n)) for n in (log_n - 1e-3, log_n + 1e-3))
+        left, right = (
+            farseer_log_loss(theta, n, flops.log_tokens(log_c, n), centre) for n in (log_n - 1e-3, log_n + 1e-3)
+        )
         return np.asarray(right < left)
 
     grid = np.linspace(-REACH, REACH, 61)
@@ -190,10 +194,6 @@ def farseer_optimum(
         falling = is_falling(between, log_compute)
         low, high = np.where(falling, between, low), np.where(falling, high, between)
     return np.asarray(0.5 * (low + high))
-
-
-def _log_loss_at(theta: FloatArray, centre: tuple[float, float], log_n: FloatArray, log_d: FloatArray) -> FloatArray:
-    return farseer_log_loss(theta, log_n - centre[0], log_d - centre[1])
 
 
 def _refusal(log_runs: LogRuns) -> str | None:
