@@ -16,6 +16,7 @@ from flops_fit.fitting.methods.approach2 import find_minima, fit_akima, fit_appr
 from flops_fit.fitting.methods.approach3 import fit_approach3, fit_windowed
 from flops_fit.fitting.methods.data_constrained import fit_repeated_data
 from flops_fit.fitting.methods.extended.law import fit_extended_law
+from flops_fit.fitting.methods.farseer import fit_farseer
 from flops_fit.fitting.methods.method import FitInputs, Method, NotApplicable
 from flops_fit.fitting.methods.result import FittedMethod, IsoflopCurve, LawFit, refused_law, with_law
 from flops_fit.fitting.options import FitOptions
@@ -58,6 +59,12 @@ METHODS: tuple[Method, ...] = register(
     ),
     Method(
         name="data_constrained", title="Data-constrained law", fit=fit_repeated_data, has_surface=True, min_budgets=0
+    ),
+    Method(
+        name="farseer",
+        title="Farseer's law",
+        fit=lambda inputs: fit_farseer(inputs.log_runs, inputs.options),
+        has_surface=True,
     ),
 )
 STACK = "stack"
