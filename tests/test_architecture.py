@@ -31,7 +31,7 @@ INNER_LAYERS = {
         {"methods"},
         {"laws", "outliers", "parameter_counts", "prediction", "backtest"},
         {"recommendation", "predict", "simulation"},
-        {"scaling_laws"},
+        {"scaling_laws", "posterior"},
         {"diagnostics"},
         {"fit"},
     ],

@@ -91,8 +91,7 @@ def _shade_extrapolation(axes: Axes, laws: ScalingLaws, end: float) -> None:
 def _draw_ratio_rule(axes: Axes, laws: ScalingLaws, pick: Callable[..., float]) -> None:
     if laws.recommended is None:
         return
-    compute = _compute_range(laws, REACH)[::8]
-    compute = np.append(compute, REACH * laws.max_compute)
+    compute = np.geomspace(laws.min_compute, REACH * laws.max_compute, 9)
     rule = [pick(laws.predict(float(c)).baseline) for c in compute]
     axes.plot(compute, rule, color=ORANGE, linestyle="--", linewidth=1.2, label="rule D/N = 20")
 

@@ -8,7 +8,7 @@ from scipy.integrate import quad
 from tables_of_runs import GEMSTONES, PORIAN, chinchilla_isoflop, gemstones, isoflop_table, read_published
 
 from flops_fit.fitting import ChinchillaLaw, FitOptions, fit
-from flops_fit.fitting.backtest.form_error import PRIOR_LOSS, PRIOR_N, form_error
+from flops_fit.fitting.backtest.form_error import PRIORS, form_error
 from flops_fit.fitting.backtest.trials import Trial
 
 HOFFMANN = ChinchillaLaw(E=1.69, A=406.4, B=410.7, alpha=0.34, beta=0.28)
@@ -80,15 +80,15 @@ def test_backtests_can_be_turned_off():
 
 
 def test_without_backtests_the_form_error_is_that_of_published_sweeps():
-    form = form_error([], FAST)
-    for found, (median, log_sd) in ((form.n_sd, PRIOR_N), (form.loss_sd, PRIOR_LOSS)):
+    form = form_error("extended", [], FAST)
+    for found, (median, log_sd) in zip((form.n_sd, form.loss_sd), PRIORS["extended"], strict=True):
         # The root mean square of a log-normal variable.
         assert found == pytest.approx(median * np.exp(log_sd**2), rel=0.01)
 
 
 def test_the_form_error_is_the_posterior_by_quadrature():
     trials = [trial(0.5, 0.1), trial(-0.3, 0.2, compute=1e21)]
-    median, log_sd = PRIOR_N
+    median, log_sd = PRIORS["extended"][0]
 
     def density(log_s):
         variance = np.array([0.1**2, 0.2**2]) + np.exp(2 * log_s)
@@ -97,17 +97,17 @@ def test_the_form_error_is_the_posterior_by_quadrature():
 
     mass = quad(density, -8, 3, limit=200)[0]
     square = quad(lambda t: density(t) * np.exp(2 * t), -8, 3, limit=200)[0]
-    assert form_error(trials, FAST).n_sd == pytest.approx(np.sqrt(square / mass), rel=0.01)
+    assert form_error("extended", trials, FAST).n_sd == pytest.approx(np.sqrt(square / mass), rel=0.01)
 
 
 def test_agreeing_backtests_shrink_the_form_error_and_never_to_nothing():
     agreeing = [trial(0.01, 0.02, compute=c) for c in (1e20, 1e21, 1e22)]
-    none, some = (form_error(trials, FAST).n_sd for trials in ([], agreeing))
+    none, some = (form_error("extended", trials, FAST).n_sd for trials in ([], agreeing))
     assert 0.2 * none < some < none
 
 
 def test_one_budget_held_out_three_times_counts_once():
-    once, thrice = (form_error([trial(0.4, 0.05)] * n, FAST).n_sd for n in (1, 3))
+    once, thrice = (form_error("extended", [trial(0.4, 0.05)] * n, FAST).n_sd for n in (1, 3))
     assert once == pytest.approx(thrice)
 
 

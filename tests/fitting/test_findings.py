@@ -8,6 +8,7 @@ from tables_of_runs import isoflop_table, make_table
 
 from flops_fit.errors import FitError
 from flops_fit.fitting import ChinchillaLaw, FitOptions, fit
+from flops_fit.fitting.backtest.form_error import form_error
 from flops_fit.fitting.flops_function import constant_flops
 
 HOFFMANN = ChinchillaLaw(E=1.69, A=406.4, B=410.7, alpha=0.34, beta=0.28)
@@ -174,10 +175,10 @@ def test_the_tested_factor_is_that_of_the_budgets():
     assert not laws.is_tested(9.001e21)
 
 
-def test_no_backtests_with_three_budgets_and_a_floor_instead():
+def test_no_backtests_with_three_budgets_and_published_sweeps_instead():
     laws = fit(isoflop_table(HOFFMANN, BUDGETS[:3], 7, noise=0.001), options=FAST)
     assert "no_backtest" in {f.code for f in laws.findings}
-    assert laws.recommendation.n_form_sd == pytest.approx(0.07 * np.log(10))
+    assert laws.recommendation.n_form_sd == pytest.approx(form_error("extended", [], FAST).n_sd)
     part = laws.predict(1e20).num_params_estimate.form_interval
     assert part[1] / part[0] > 1.2
 
@@ -191,7 +192,7 @@ def test_budgets_over_less_than_a_decade_and_a_half(top, reported):
 def test_an_asymptote_at_its_bound_is_reported_of_the_recommended_law():
     # Losses that fall as a pure power law: no E is low enough.
     pure = ChinchillaLaw(E=1e-9, A=50.0, B=50.0, alpha=0.2, beta=0.2)
-    straight = {"interaction_prior_sd": 0.01, "curvature_prior_sd": 1e-4, "short_run_prior_sd": 1e-4}
+    straight = {"interaction_prior_sd": 0.01, "exponent_drift_sd": 1e-4, "short_run_prior_sd": 1e-4}
     table = isoflop_table(pure, BUDGETS, 7, noise=0.0005)
     found = findings(table, law="extended", **straight)["parameter_at_bound"]
     assert found.level == "warning"
@@ -249,8 +250,8 @@ def test_an_exponent_that_noise_hides():
     assert "predictions come from another method that does constrain it" in laws.reason
 
 
-def test_an_untested_exponent_is_no_surer_than_the_stated_floor():
+def test_an_untested_exponent_is_no_surer_than_those_of_published_sweeps():
     laws = fit(isoflop_table(HOFFMANN, BUDGETS[:3], 9, noise=0.0005), options=FAST)
     a = laws.laws[laws.recommended].a
-    # 1.645 standard deviations of the floor, in decades of N per decade of C, on each side.
-    assert a.high - a.low >= 2 * 1.64 * laws.options.form_floor
+    # 1.645 standard deviations of the form error, per decade of C, on each side.
+    assert a.high - a.low >= 2 * 1.64 * form_error("extended", [], FAST).n_sd / np.log(10)

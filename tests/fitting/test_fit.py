@@ -35,7 +35,7 @@ def test_noise_free_surfaces_are_recovered_to_one_part_in_a_million(exact):
 
 
 def test_a_law_is_one_object_widened_by_its_backtests(exact):
-    raw = fit(isoflop_table(HOFFMANN, BUDGETS, 10), options=FitOptions(max_hidden_budgets=0, form_floor=0.0))
+    raw = fit(isoflop_table(HOFFMANN, BUDGETS, 10), options=FitOptions(max_hidden_budgets=0, form_sd=1e-9))
     for name, method in exact.methods.items():
         assert exact.laws[name] is method.law
         assert exact.laws[name].a.high - exact.laws[name].a.low >= raw.laws[name].a.high - raw.laws[name].a.low

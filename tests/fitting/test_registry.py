@@ -70,10 +70,10 @@ def test_a_registered_method_is_in_every_output(with_toy, tmp_path):
 
 
 def test_the_lists_follow_the_entry(with_toy):
-    with_toy(preference=0, votes=True, compared=True, has_surface=True)
+    with_toy(preference=0, stacked=True, stacked_loss=True, has_surface=True)
     assert registry.preferred_methods()[0] == "half"
     assert registry.surface_methods()[0] == "half"
-    for names in (registry.voting_methods(), registry.compared_methods(), registry.selectable_methods()):
+    for names in (registry.stacked_methods(), registry.loss_methods(), registry.selectable_methods()):
         assert names[-1] == "half"
 
 

@@ -19,19 +19,26 @@ from flops_fit.records import FloatArray
 REACH_OFFSET = 0.3
 """Model-form error grows as 0.3 + log10 of the extrapolation (research/science.md section 3)."""
 PUBLISHED = {
-    "Porian 2024, RefinedWeb, Kaplan's recipe, three counts of N": ((0.035, 0.017), (0.21, 0.058), (0.19, 0.058)),
-    "Porian 2024, RefinedWeb, short warmup, two counts": ((0.21, 0.017), (0.23, 0.015)),
-    "Porian 2024, RefinedWeb, cosine decay, two counts": ((0.0, 0.011), (0.0, 0.013)),
+    "Porian 2024, RefinedWeb, Kaplan's recipe, three counts of N": ((0.035, 0.017), (0.21, 0.055), (0.19, 0.055)),
+    "Porian 2024, RefinedWeb, short warmup, two counts": ((0.21, 0.017), (0.23, 0.019)),
+    "Porian 2024, RefinedWeb, cosine decay, two counts": ((0.0, 0.013), (0.0, 0.012)),
     "Porian 2024, RefinedWeb, tuned, three counts": ((0.044, 0.009), (0.0, 0.015), (0.0, 0.011)),
     "Llama 3, digitised by Open-Athena": ((0.060, 0.005),),
-    "Marin 2026, nemotron": ((0.0, 0.010),),
-    "misfitting, fineweb and C4": ((0.054, 0.008),),
+    "Marin 2026, nemotron": ((0.0, 0.011),),
+    "misfitting, fineweb and C4": ((0.054, 0.006),),
     "Chinchilla, digitised by Epoch": ((0.074, 0.007),),
 }
 """Most likely s of ln N_opt and of ln loss for the extended law, with the largest budgets, up to two decades, held
-out. Sources of the sweeps: shared/data/README.md; `tests/benchmarks/fitting.py prior` prints the table."""
-PRIOR_N, PRIOR_LOSS = (0.077, 0.5), (0.0143, 0.6)
-"""Median and sd of ln s over sweeps: most likely for those above, each with the whole likelihood of its s."""
+out. Sources of the sweeps: shared/data/README.md."""
+PRIORS = {
+    "extended": ((0.077, 0.5), (0.0139, 0.6)),
+    "farseer": ((0.1, 1.0), (0.0049, 1.0)),
+    "windowed": ((0.064, 1.3), (0.030, 1.0)),
+    "approach2": ((0.112, 1.0), (0.012, 1.3)),
+}
+"""Median and sd of ln s over the sweeps of `PUBLISHED`, of ln N_opt and of ln loss: most likely where each sweep counts
+with the whole likelihood of its s."""
+OTHER_LAWS = ((0.11, 1.0), (0.014, 1.0))
 GRID = np.exp(np.linspace(-3.0, 3.0, 49))
 """Of s over its prior median."""
 
@@ -50,13 +57,13 @@ class FormError:
     """Backtests behind it; 0 means that published sweeps alone tell."""
 
 
-def form_error(trials: list[Trial], options: FitOptions) -> FormError:
+def form_error(law: str, trials: list[Trial], options: FitOptions) -> FormError:
     """Posterior of a law's model-form error, by its backtests; the prior where there are none."""
     sized = [(t.n_error, np.hypot(t.n_sd, t.n_observed_sd), t) for t in trials if t.n_error is not None]
     losses = [(t.loss_error, np.hypot(t.loss_sd, t.loss_observed_sd), t) for t in trials]
     n_prior, loss_prior = (
         prior if asked is None else (asked * np.log(10), prior[1])
-        for asked, prior in ((options.form_sd, PRIOR_N), (options.loss_form_sd, PRIOR_LOSS))
+        for asked, prior in zip((options.form_sd, options.loss_form_sd), PRIORS.get(law, OTHER_LAWS), strict=True)
     )
     n_sd = _posterior_sd(sized, *n_prior)
     errors = [error / (t.reach + REACH_OFFSET) for error, _, t in sized]

@@ -58,10 +58,11 @@ class Stack:
 
     def together(self, first: str, log_compute: FloatArray, level: float) -> tuple[Spread, Spread]:
         """Log: ln N_opt and ln loss there by all laws, ``first`` alone near the runs."""
-        each = {name: self.alone(name, log_compute, level) for name in self.methods}
-        weights = self.weights(first, log_compute)
-        sizes = _mixture({name: n for name, (n, _) in each.items()}, weights, level)
-        losses = {name: loss for name, (_, loss) in each.items() if name == first or name in loss_methods()}
+        weights = {name: w for name, w in self.weights(first, log_compute).items() if name == first or w.any()}
+        of_loss = [name for name in loss_methods() if name in self.methods]
+        each = {name: self.alone(name, log_compute, level) for name in dict.fromkeys((*weights, *of_loss))}
+        sizes = _mixture({name: each[name][0] for name in weights}, weights, level)
+        losses = {name: each[name][1] for name in dict.fromkeys((first, *of_loss))}
         return sizes, _mixture(losses, _precisions(losses), level)
 
     def loss_together(

@@ -36,7 +36,7 @@ class Backtest:
 
 def form_errors(names: Mapping[str, object], trials: tuple[Trial, ...], options: FitOptions) -> dict[str, FormError]:
     """The model-form error of each named method, by its own trials."""
-    return {name: form_error([t for t in trials if t.law == name], options) for name in names}
+    return {name: form_error(name, [t for t in trials if t.law == name], options) for name in names}
 
 
 def run_backtest(methods: Methods, options: FitOptions, recommend: Recommend) -> Backtest:

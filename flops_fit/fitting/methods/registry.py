@@ -64,6 +64,7 @@ METHODS: tuple[Method, ...] = register(
         name="farseer",
         title="Farseer's law",
         fit=lambda inputs: fit_farseer(inputs.log_runs, inputs.options),
+        stacked_loss=True,
         has_surface=True,
     ),
 )

@@ -7,8 +7,8 @@ from typing import Any, Literal, Protocol, cast
 from flops_fit.fitting.uncertainty.spread import Spread
 from flops_fit.records import FloatArray, Interval
 
-KNOWN_NOTHING = 1.0
-"""Width of the interval of a in N_opt ~ C^a: without any run, a lies between 0 and 1."""
+KNOWN_NOTHING = 0.5
+"""Width of the interval of a in N_opt ~ C^a: the prior of the extended law's exponents alone gives .52."""
 
 CurveCode = Literal["few_sizes", "negative_curvature", "optimum_at_edge", "scattered_curve"]
 """Why the minimum of an IsoFLOP curve is not used; also the code of the finding about it."""

@@ -32,6 +32,8 @@ MIN_RUNS = 8
 """The five Chinchilla parameters and three to estimate the noise; priors constrain the others."""
 REACH = 12.0
 """The optimum is looked for this many e-folds of N around the middle of the runs."""
+OUTLYING = 5.0
+"""An optimum of the middle budget this many e-folds beyond all sizes is none."""
 MIN_SHARE = 1e-3
 """Priors with a smaller share of the evidence than this are dropped."""
 PLAIN_NAMES = ("E", "log_A_at_centre", "log_B_at_centre", "alpha", "beta", "k", "h")
@@ -266,7 +268,10 @@ def _law(weighed: Weighed, log_runs: LogRuns, options: FitOptions) -> LawFit:
     sensitivity = weighed.sensitivity(log_runs.flops, log_c, log_n)
     rise, slope = log_n[:, 1:] - log_n[:, :1], sensitivity[:, 1:] - sensitivity[:, :1]
     a, a_sd = float(weighed.average(rise)[0]), float(weighed.standard_errors(rise, slope)[0][0])
-    cost_slope = float(log_runs.flops.slope(np.array(weighed.average(log_n).mean())))
+    optimum = float(weighed.average(log_n).mean())
+    if not log_runs.log_n.min() - OUTLYING < optimum < log_runs.log_n.max() + OUTLYING:
+        a_sd = max(a_sd, 1.0)  # One of the two terms is lost in the noise, and the slope of its remains means nothing.
+    cost_slope = float(log_runs.flops.slope(np.array(optimum)))
     widths = "1 prior" if len(rows) == 1 else f"{len(rows)} priors weighed by evidence"
     reason = f"posterior mean over {widths}; sd of log loss {sigma:.4f} on {dof:.1f} degrees of freedom"
     held = _at_bounds(weighed, log_runs)
