@@ -2,7 +2,7 @@
 
 `fit.py` calls everything in order:
 
-- options: `options.py`; runs: `inputs/` (logs, exclusions, condensing), `outliers.py`, `flops_function.py`
+- options: `options.py`; runs: `inputs/` (logs, exclusions, repeats, condensing), `outliers.py`, `flops_function.py`
 - methods: `methods/registry.py` lists them all, `methods/method.py` defines an entry; `approach1.py`, `approach2.py`
   (`isoflop_curve.py`, `optimum_line.py`, `envelope.py`), `approach3.py` (`chinchilla/`), `extended/`,
   `data_constrained.py`

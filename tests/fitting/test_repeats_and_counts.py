@@ -7,6 +7,7 @@ import pytest
 from tables_of_runs import isoflop_table, make_table
 
 from flops_fit.fitting import ChinchillaLaw, FitOptions, fit
+from flops_fit.fitting.diagnostics.runs import diagnose_runs
 from flops_fit.fitting.inputs.log_runs import make_log_runs
 from flops_fit.fitting.inputs.repeats import effective_tokens
 from flops_fit.fitting.methods.data_constrained import fit_data_constrained
@@ -89,8 +90,8 @@ def test_unclear_epochs_are_a_warning():
     epochs = table.num_tokens / table.unique_tokens
 
     def found(**columns):
-        laws = fit(replace(table, **columns), options=replace(FAST, max_hidden_budgets=0))
-        return {f.code: f for f in laws.findings}
+        runs = replace(table, **columns)
+        return {f.code: f for f in diagnose_runs(runs, make_log_runs(runs))}
 
     assert "epochs_unclear" not in found(epochs=np.maximum(epochs, 1.0))
     assert "epochs_unclear" not in found(epochs=epochs, unique_tokens=None)
