@@ -13,7 +13,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = reference.make_parser(__doc__, data_help=DATA_HELP)
     shape = parser.add_argument_group("shape of the model")
     shape.add_argument("--num-layers", type=int, default=2, metavar="N", help="blocks")
-    shape.add_argument("--num-heads", type=int, default=2, metavar="N", help="heads; sizes are multiples of it")
+    shape.add_argument("--num-heads", type=int, metavar="N", help="sizes are multiples of it (default: by the images)")
     shape.add_argument("--patch-size", type=int, metavar="N", help="pixels of a patch's side (default: by the images)")
     return parser
 

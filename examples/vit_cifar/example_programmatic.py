@@ -50,7 +50,7 @@ def run(
     *,
     seed: int = 0,
     num_layers: int = 2,
-    num_heads: int = 2,
+    num_heads: int | None = None,
     patch_size: int | None = None,
     **grid: Any,
 ) -> Result:
@@ -62,16 +62,16 @@ def run(
             "digits", "shapes", or a folder with a copy of CIFAR-10.
         output_dir: Folder of the sweep.
         seed: Of weights, data order and simulated noise.
-        num_layers, num_heads, patch_size: Shape of the model; the patches of None suit the images.
+        num_layers, num_heads, patch_size: Shape of the model; None takes the heads and patches of the source.
         **grid: Settings in place of the preset's: budgets, min_size, max_size, size_multiple, num_sizes.
     """
-    source = find_source(data or ("cifar10" if real else "shapes"))
+    source = find_source(data if data is not None else "cifar10" if real else "shapes")
     settings = reference.sweep_settings(source.preset, **grid)
     train, held_out = source.load()
     task = make_task(
         make_model_factory(
             num_layers=num_layers,
-            num_heads=num_heads,
+            num_heads=num_heads or source.num_heads,
             patch_size=patch_size or source.patch_size,
             image_size=source.image_size,
             in_channels=source.in_channels,

@@ -2,10 +2,8 @@
 
 from pathlib import Path
 
-import numpy as np
 from flops_fit.examples.vit_cifar.idx_files import read_idx
 from flops_fit.examples.vit_cifar.images import LabelledImages
-from numpy.typing import NDArray
 
 from flops_fit.errors import ConfigError
 
@@ -28,30 +26,33 @@ def load_fashion_mnist(folder: Path) -> tuple[LabelledImages, LabelledImages]:
 
 
 def _load(folder: Path, part: str) -> LabelledImages:
-    pixels, labels = read_idx(_find(folder, f"{part}-images-idx3-ubyte")), read_idx(_find(folder, f"{part}-labels-idx1-ubyte"))
-    _check(folder, part, pixels, labels)
-    return LabelledImages(pixels[:, None], labels.tolist(), MEAN, STD)
+    pixels = read_idx(_find(folder, f"{part}-images-idx3-ubyte"))
+    labels = read_idx(_find(folder, f"{part}-labels-idx1-ubyte"))
+    where = f"--data fashion-mnist: the {part} images of {folder}"
+    if pixels.shape[1:] != (IMAGE_SIZE, IMAGE_SIZE):
+        raise ConfigError(
+            f"{where} have the shape {pixels.shape[1:]}, expected {(IMAGE_SIZE, IMAGE_SIZE)} pixels. "
+            "Name the folder of Fashion-MNIST."
+        )
+    if labels.shape != pixels.shape[:1] or not len(pixels):
+        raise ConfigError(
+            f"{where} number {len(pixels):,} and their labels {labels.size:,}, expected one label an image, and at "
+            "least one. Copy the four files again."
+        )
+    if labels.max() >= NUM_CLASSES:
+        raise ConfigError(
+            f"{where} have labels up to {labels.max()}, expected 0 to {NUM_CLASSES - 1}. "
+            f"Name the folder of Fashion-MNIST, which has {NUM_CLASSES} classes."
+        )
+    return LabelledImages(pixels[:, None], labels, MEAN, STD)
 
 
 def _find(folder: Path, name: str) -> Path:
     for path in (folder / name, folder / f"{name}.gz"):
         if path.is_file():
             return path
-    state = "has no file" if folder.is_dir() else "is no folder; it should hold"
+    state = f"has no file {name} or {name}.gz" if folder.is_dir() else "is not a folder"
     raise ConfigError(
-        f"--data fashion-mnist: {folder} {state} {name} or {name}.gz. Name the folder of the four idx files; "
+        f"--data fashion-mnist: {folder} {state}. Name the folder of the four idx files; "
         f"Debian's package dataset-fashion-mnist installs them to {DEBIAN_FOLDER}."
     )
-
-
-def _check(folder: Path, part: str, pixels: NDArray[np.uint8], labels: NDArray[np.uint8]) -> None:
-    where = f"--data fashion-mnist: the {part} images of {folder}"
-    if pixels.ndim != 3 or pixels.shape[1:] != (IMAGE_SIZE, IMAGE_SIZE):
-        size = " x ".join(map(str, pixels.shape[1:])) or "no size at all"
-        raise ConfigError(f"{where} are {size}, expected {IMAGE_SIZE} x {IMAGE_SIZE} pixels. Name the folder of Fashion-MNIST.")
-    if labels.ndim != 1 or len(labels) != len(pixels) or not len(pixels):
-        raise ConfigError(f"{where} number {len(pixels):,} and their labels {len(labels):,}, expected one label an image, and at least one. Copy the four files again.")
-    if labels.max() >= NUM_CLASSES:
-        raise ConfigError(
-            f"{where} have labels up to {labels.max()}, expected 0 to {NUM_CLASSES - 1}. Name the folder of Fashion-MNIST, which has {NUM_CLASSES} classes."
-        )

@@ -24,7 +24,7 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
     try:
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     except (OSError, EOFError, zlib.error) as error:
-        raise ConfigError(f"--data: {path} cannot be read: {error}. Copy it again, or unpack it with gunzip.") from error
+        raise ConfigError(f"--data: {path} cannot be read: {error}. Copy it again.") from error
     dimensions = content[3] if len(content) > 3 else 0
     start = 4 + 4 * dimensions
     if content[:3] != bytes((0, 0, UNSIGNED_BYTE)) or not 1 <= dimensions <= 3 or len(content) < start:
@@ -35,7 +35,7 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
     shape = tuple(int(n) for n in np.frombuffer(content, ">u4", count=dimensions, offset=4))
     if len(content) - start != math.prod(shape):
         raise ConfigError(
-            f"--data: {path} holds {len(content) - start:,} bytes, expected {math.prod(shape):,} for its shape {shape}. "
-            "Copy it again."
+            f"--data: {path} holds {len(content) - start:,} bytes, expected {math.prod(shape):,} for the shape {shape} "
+            "of its header. Copy it again."
         )
     return np.frombuffer(content, np.uint8, offset=start).reshape(shape)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch.utils.data import TensorDataset
 
 
@@ -13,7 +13,7 @@ class LabelledImages(TensorDataset):
 
     data_unit = "images"
 
-    def __init__(self, pixels: NDArray[np.uint8], labels: Sequence[int], mean: Sequence[float], std: Sequence[float]):
+    def __init__(self, pixels: NDArray[np.uint8], labels: ArrayLike, mean: Sequence[float], std: Sequence[float]):
         """Normalises the pixels.
 
         Args:
@@ -21,7 +21,7 @@ class LabelledImages(TensorDataset):
             labels: Classes from 0, shape (images,).
             mean, std: Of each channel, of pixels as fractions of 255.
         """
-        super().__init__(normalise(torch.from_numpy(pixels), mean, std), torch.as_tensor(labels, dtype=torch.int64))
+        super().__init__(normalise(torch.tensor(pixels), mean, std), torch.tensor(labels, dtype=torch.int64))
 
 
 def normalise(pixels: torch.Tensor, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:

@@ -96,8 +96,8 @@ def _too_many_epochs(pair: Pair, limits: Limits) -> Objection | None:
     epochs = pair.num_tokens / pair.unique_tokens
     if epochs <= limits.max_epochs:
         return None
-    unique = format_count(pair.unique_tokens)
-    return Objection(reason=f"would see its {unique} {pair.data_unit} {epochs:.3g} times (max_epochs={limits.max_epochs:g})")
+    unique = f"{format_count(pair.unique_tokens)} {pair.data_unit}"
+    return Objection(reason=f"would see its {unique} {epochs:.3g} times (max_epochs={limits.max_epochs:g})")
 
 
 def _step_larger_than_data(pair: Pair, limits: Limits) -> Objection | None:
