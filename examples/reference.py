@@ -8,18 +8,19 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
-from flops_fit.api import run_sweep, simulate_sweep
 from flops_fit.cli.failures import describe_failure
 from flops_fit.console import is_main_process, print_message
 from flops_fit.errors import ConfigError
 from flops_fit.planning.settings import SweepSettings
-from flops_fit.result import Result
 from flops_fit.schema import build
-from flops_fit.tasks import Task
+
+if TYPE_CHECKING:
+    from flops_fit.result import Result
+    from flops_fit.tasks import Task
 
 HUB_SECONDS = 4.0
 """How long to wait for the hub's server before it counts as out of reach."""
@@ -93,8 +94,8 @@ def sweep_settings(preset: Mapping[str, Any], **flags: Any) -> SweepSettings:
 
 
 def sweep(
-    task: Task, settings: SweepSettings, *, real: bool, output_dir: str | Path | None, default_dir: str, seed: int
-) -> Result:
+    task: "Task", settings: SweepSettings, *, real: bool, output_dir: str | Path | None, default_dir: str, seed: int
+) -> "Result":
     """Trains the sweep (``real``) or simulates its losses; prints the Chinchilla table, the fit and the report's path.
 
     Args:
@@ -105,6 +106,9 @@ def sweep(
         default_dir: Folder of a real sweep, where none is named.
         seed: Of weights, data order and simulated noise.
     """
+    # Here, so that a command whose data are out of reach ends in seconds: the engine takes two to import.
+    from flops_fit.api import run_sweep, simulate_sweep
+
     folder = Path(output_dir or (default_dir if real else f"{default_dir}_mock"))
     if real:
         result = run_sweep(task, settings, folder, seed=seed)

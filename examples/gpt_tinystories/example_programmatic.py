@@ -7,7 +7,7 @@ python examples/gpt_tinystories/example_programmatic.py --real --data stdlib   #
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -18,8 +18,10 @@ from flops_fit.examples.gpt_stdlib.text import SettingNames
 from flops_fit.examples.gpt_tinystories import TinyStoriesDataset, gpt_loss_fn
 
 from flops_fit.data import as_source
-from flops_fit.result import Result
 from flops_fit.tasks import make_task
+
+if TYPE_CHECKING:
+    from flops_fit.result import Result
 
 DATA_HELP = "with --real: 'stdlib', a folder of text, or a folder with the parquet files of TinyStories (default: hub)"
 OUTPUT_DIR = "outputs/gpt_tinystories"
@@ -117,7 +119,7 @@ def run(
     n_head: int = 2,
     seq_len: int = 64,
     **grid: Any,
-) -> Result:
+) -> "Result":
     """Sweeps the GPT's width and returns the fitted laws.
 
     Args:
