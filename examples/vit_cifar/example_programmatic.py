@@ -7,16 +7,18 @@ python examples/vit_cifar/example_programmatic.py --real --data fashion-mnist:FO
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flops_fit.examples import reference
 from flops_fit.examples.vit_cifar import VisionTransformer, vit_loss_fn
 from flops_fit.examples.vit_cifar.shapes import RenderedShapes
-from flops_fit.examples.vit_cifar.sources import find_source
+from flops_fit.examples.vit_cifar.sources import Source, find_source
 
 from flops_fit.data import as_source
-from flops_fit.result import Result
-from flops_fit.tasks import make_task
+from flops_fit.tasks import Task, make_task
+
+if TYPE_CHECKING:
+    from flops_fit.result import Result
 
 DATA_HELP = "'fashion-mnist:FOLDER', 'digits', 'shapes' (synthetic), or a folder with a copy of CIFAR-10 (default: hub)"
 
@@ -43,6 +45,29 @@ def _make_synthetic_dataset(num_images: int = 1_000_000, seed: int = 0) -> Rende
     return RenderedShapes(num_images=num_images, seed=seed)
 
 
+def make_image_task(
+    source: Source, *, num_layers: int = 2, num_heads: int | None = None, patch_size: int | None = None
+) -> Task:
+    """Puts model, images and loss together; None takes the heads and the patches of the source."""
+    train, held_out = source.load()
+    factory = make_model_factory(
+        num_layers=num_layers,
+        num_heads=num_heads or source.num_heads,
+        patch_size=patch_size or source.patch_size,
+        image_size=source.image_size,
+        in_channels=source.in_channels,
+        num_classes=source.num_classes,
+    )
+    return make_task(
+        factory,
+        "embed_dim",
+        train_data=as_source(train),
+        eval_data=as_source(held_out),
+        loss_fn=vit_loss_fn,
+        name=f"ViT on {source.name}",
+    )
+
+
 def run(
     real: bool = False,
     data: str | None = None,
@@ -53,7 +78,7 @@ def run(
     num_heads: int | None = None,
     patch_size: int | None = None,
     **grid: Any,
-) -> Result:
+) -> "Result":
     """Sweeps the width of the vision transformer and returns the fitted laws.
 
     Args:
@@ -62,28 +87,13 @@ def run(
             "digits", "shapes", or a folder with a copy of CIFAR-10.
         output_dir: Folder of the sweep.
         seed: Of weights, data order and simulated noise.
-        num_layers, num_heads, patch_size: Shape of the model; None takes the heads and patches of the source.
+        num_layers, num_heads, patch_size: Shape of the model; None takes the heads and the patches of the source.
         **grid: Settings in place of the preset's: budgets, min_size, max_size, size_multiple, num_sizes.
     """
     source = find_source(data if data is not None else "cifar10" if real else "shapes")
     settings = reference.sweep_settings(source.preset, **grid)
-    train, held_out = source.load()
-    task = make_task(
-        make_model_factory(
-            num_layers=num_layers,
-            num_heads=num_heads or source.num_heads,
-            patch_size=patch_size or source.patch_size,
-            image_size=source.image_size,
-            in_channels=source.in_channels,
-            num_classes=source.num_classes,
-        ),
-        "embed_dim",
-        train_data=as_source(train),
-        eval_data=as_source(held_out),
-        loss_fn=vit_loss_fn,
-        name=f"ViT on {source.name}",
-    )
-    default_dir = "outputs/vit_" + source.name.lower().replace(" ", "_")
+    task = make_image_task(source, num_layers=num_layers, num_heads=num_heads, patch_size=patch_size)
+    default_dir = "outputs/vit_" + source.name.lower().replace(" ", "_").replace("-", "_")
     return reference.sweep(task, settings, real=real, output_dir=output_dir, default_dir=default_dir, seed=seed)
 
 
