@@ -233,16 +233,37 @@ def test_bad_idx_files_end_with_one_line_and_leave_nothing(folder, tmp_path_fact
     assert not out.exists()
 
 
-def test_a_copy_of_cifar_in_a_folder_needs_no_hub(tmp_path):
+def write_copy(folder, rows):
     import datasets
 
-    features = datasets.Features({"img": datasets.Image(), "label": datasets.ClassLabel(num_classes=10)})
-    for split, number in (("train", 6), ("test", 4)):
-        rows = datasets.Dataset.from_list([row(label=i) for i in range(number)], features=features)
-        rows.to_parquet(tmp_path / f"{split}-00000-of-00001.parquet")
+    for split in ("train", "test"):
+        table = datasets.Dataset.from_list(rows)
+        table = table.cast_column("img" if "img" in rows[0] else "image", datasets.Image())
+        table.to_parquet(folder / f"{split}-00000-of-00001.parquet")
+
+
+def test_a_copy_of_cifar_in_a_folder_needs_no_hub(tmp_path):
+    write_copy(tmp_path, [row(label=i) for i in range(6)])
     train, held_out = find_source(str(tmp_path)).load()
-    assert (len(train), len(held_out)) == (6, 4)
+    assert (len(train), len(held_out)) == (6, 6)
     assert int(train[5][1]) == 5
+
+
+@pytest.mark.parametrize(
+    ("bad", "words"),
+    [
+        ({"image": row()["img"], "label": 1}, "row 0 has no column 'img'"),
+        (row(size=(28, 28)), "expected a PIL image of 32 x 32"),
+        (row(label=10), "the label of image 0 is 10"),
+    ],
+)
+def test_a_copy_that_cannot_be_used_ends_with_one_line_and_leaves_nothing(bad, words, tmp_path, capsys):
+    write_copy(tmp_path, [bad] * 3)
+    assert example_cli_wrapper.main(["--real", "--data", str(tmp_path), "--output-dir", str(tmp_path / "out")]) == 2
+    message = capsys.readouterr().err.strip()
+    assert words in message.splitlines()[-1]
+    assert "Traceback" not in message
+    assert not (tmp_path / "out").exists()
 
 
 def test_digits_name_the_package_that_they_need(monkeypatch):
