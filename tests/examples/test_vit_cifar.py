@@ -23,6 +23,15 @@ from flops_fit import find_optimal, train_one
 from flops_fit.errors import ConfigError, ContractError
 
 
+@pytest.fixture
+def datasets(tmp_path, monkeypatch):
+    """The library, with its cache apart."""
+    import datasets
+
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    return datasets
+
+
 def row(label=3, size=(32, 32), colour=(100, 150, 200)):
     return {"img": Image.new("RGB", size, colour), "label": label}
 
@@ -70,9 +79,7 @@ def test_a_channel_stays_a_channel_and_a_row_a_row():
     assert float(image[2, 4, 9]) == pytest.approx((pixels[4, 9, 2] / 255 - 0.4465) / 0.2616, abs=1e-5)
 
 
-def test_rows_of_a_hugging_face_table_are_read_together():
-    import datasets
-
+def test_rows_of_a_hugging_face_table_are_read_together(datasets):
     rows = [row(label=i, colour=(i, 2 * i, 3 * i)) for i in range(4)]
     data = CIFAR10Dataset()
     features = datasets.Features({"img": datasets.Image(), "label": datasets.Value("int64")})
@@ -233,18 +240,17 @@ def test_bad_idx_files_end_with_one_line_and_leave_nothing(folder, tmp_path_fact
     assert not out.exists()
 
 
-def write_copy(folder, rows):
-    import datasets
-
+def write_copy(folder, rows, datasets):
+    folder.mkdir()
     for split in ("train", "test"):
         table = datasets.Dataset.from_list(rows)
         table = table.cast_column("img" if "img" in rows[0] else "image", datasets.Image())
         table.to_parquet(folder / f"{split}-00000-of-00001.parquet")
 
 
-def test_a_copy_of_cifar_in_a_folder_needs_no_hub(tmp_path):
-    write_copy(tmp_path, [row(label=i) for i in range(6)])
-    train, held_out = find_source(str(tmp_path)).load()
+def test_a_copy_of_cifar_in_a_folder_needs_no_hub(tmp_path, datasets):
+    write_copy(tmp_path / "copy", [row(label=i) for i in range(6)], datasets)
+    train, held_out = find_source(str(tmp_path / "copy")).load()
     assert (len(train), len(held_out)) == (6, 6)
     assert int(train[5][1]) == 5
 
@@ -257,13 +263,14 @@ def test_a_copy_of_cifar_in_a_folder_needs_no_hub(tmp_path):
         (row(label=10), "the label of image 0 is 10"),
     ],
 )
-def test_a_copy_that_cannot_be_used_ends_with_one_line_and_leaves_nothing(bad, words, tmp_path, capsys):
-    write_copy(tmp_path, [bad] * 3)
-    assert example_cli_wrapper.main(["--real", "--data", str(tmp_path), "--output-dir", str(tmp_path / "out")]) == 2
+def test_a_copy_that_cannot_be_used_ends_with_one_line_and_leaves_nothing(bad, words, tmp_path, datasets, capsys):
+    copy, out = tmp_path / "copy", tmp_path / "out"
+    write_copy(copy, [bad] * 3, datasets)
+    assert example_cli_wrapper.main(["--real", "--data", str(copy), "--output-dir", str(out)]) == 2
     message = capsys.readouterr().err.strip()
     assert words in message.splitlines()[-1]
     assert "Traceback" not in message
-    assert not (tmp_path / "out").exists()
+    assert not out.exists()
 
 
 def test_digits_name_the_package_that_they_need(monkeypatch):
