@@ -52,8 +52,8 @@ def make_image_task(
     train, held_out = source.load()
     factory = make_model_factory(
         num_layers=num_layers,
-        num_heads=num_heads or source.num_heads,
-        patch_size=patch_size or source.patch_size,
+        num_heads=source.num_heads if num_heads is None else num_heads,
+        patch_size=source.patch_size if patch_size is None else patch_size,
         image_size=source.image_size,
         in_channels=source.in_channels,
         num_classes=source.num_classes,

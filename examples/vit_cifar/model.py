@@ -59,7 +59,7 @@ class VisionTransformer(nn.Module):
         num_classes: int = 10,
     ) -> None:
         super().__init__()
-        if embed_dim <= 0 or embed_dim % num_heads:
+        if min(embed_dim, num_heads) <= 0 or embed_dim % num_heads:
             raise ValueError(f"embed_dim={embed_dim} is not a positive multiple of num_heads={num_heads}")
         if patch_size <= 0 or image_size % patch_size:
             raise ValueError(f"image_size={image_size} is not a multiple of patch_size={patch_size}")

@@ -4,7 +4,7 @@ The contract is duck-typed and checked once, before any compute is spent:
 ``model_cls(**{size_param: n}, **model_kwargs)`` returns an ``nn.Module``. Its ``num_params()`` and
 ``flops_per_token()`` are used where it has them. Batches are ``(inputs, targets)``, then the loss is
 ``loss_fn(model(inputs), targets)``; or mappings, then it is ``loss_fn(model(**batch), batch)``, or the
-output's own ``.loss`` where no loss_fn is given.
+output's own ``.loss`` where no loss_fn is given. A data set's ``data_unit``, such as "images", names what D counts.
 """
 
 import warnings

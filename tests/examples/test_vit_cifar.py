@@ -4,6 +4,7 @@ import gzip
 import math
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 import torch
 from flops_fit.examples import CIFAR10Dataset, VisionTransformer, reference, vit_loss_fn
 from flops_fit.examples.vit_cifar import example_cli_wrapper, example_programmatic, presets
+from flops_fit.examples.vit_cifar.fashion_mnist import DEBIAN_FOLDER
 from flops_fit.examples.vit_cifar.idx_files import read_idx
 from flops_fit.examples.vit_cifar.model import _cut_patches
 from flops_fit.examples.vit_cifar.shapes import SHAPES, RenderedShapes
@@ -144,7 +146,9 @@ def test_the_place_of_a_patch_matters():
     assert not torch.allclose(model(images), model(images.roll(8, dims=-1)), atol=1e-4)
 
 
-@pytest.mark.parametrize("shape", [{"embed_dim": 7}, {"embed_dim": 0}, {"embed_dim": 8, "patch_size": 5}])
+@pytest.mark.parametrize(
+    "shape", [{"embed_dim": 7}, {"embed_dim": 0}, {"embed_dim": 8, "num_heads": 0}, {"embed_dim": 8, "patch_size": 5}]
+)
 def test_a_model_that_cannot_be_built_is_refused(shape):
     with pytest.raises(ValueError, match="multiple of"):
         VisionTransformer(**shape)
@@ -358,5 +362,14 @@ def test_the_command_has_the_flags_of_the_family_and_the_shape_of_its_model():
 def test_the_shapes_are_learnable(tmp_path):
     task = example_programmatic.make_image_task(find_source("shapes"))
     loss = train_one(task, 8, 8000, recipe=presets.RECIPE, out=tmp_path).loss
-    # Guessing costs ln 10 = 2.30; 1.07 was reached.
+    # Guessing costs ln 10 = 2.30.
     assert loss < 1.5
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path(DEBIAN_FOLDER).is_dir(), reason="needs Debian's package dataset-fashion-mnist")
+def test_the_preset_finds_a_law_of_fashion_mnist(tmp_path):
+    result = example_programmatic.run(real=True, data=f"fashion-mnist:{DEBIAN_FOLDER}", output_dir=tmp_path)
+    assert result.plan.num_experiments >= 20
+    assert not {f.code for f in result.findings} & {"few_budgets", "optimum_at_edge", "repeated_data"}
+    assert not [f for f in result.findings if f.level == "error"]
