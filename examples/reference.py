@@ -127,21 +127,24 @@ def load_hub_split(name: str, split: str) -> Any:
     Raises:
         ConfigError: Within seconds, if the hub is out of reach and its cache here has no copy.
     """
-    is_here = Path(name).is_dir() or _is_cached(name)
-    if not is_here and (reason := _why_unreachable()):
+    reason = None if Path(name).is_dir() else _why_unreachable()
+    if reason and not _is_cached(name):
         raise ConfigError(_no_hub(name, reason))
+    if reason:
+        # Read when `datasets` is imported: it takes its copy at once, without retries.
+        os.environ.setdefault("HF_HUB_OFFLINE", "1")
     import datasets
 
     try:
         return datasets.load_dataset(name, split=split)
-    except (OSError, ValueError, RuntimeError) as error:
-        reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else 'no reason'}"
-        raise ConfigError(_no_hub(name, reason)) from error
+    except Exception as error:  # Of httpx, pyarrow, fsspec or datasets, whatever is at fault.
+        lines = str(error).strip().splitlines() or ["no reason given"]
+        raise ConfigError(_no_hub(name, f"{type(error).__name__}: {lines[0].rstrip('.')}")) from error
 
 
 def _no_hub(name: str, reason: str) -> str:
     return (
-        f"the data set {name} cannot be loaded ({reason}). Name other data with --data; or a local copy: --data FOLDER "
+        f"{name} cannot be loaded ({reason}). Name other data with --data; or a local copy: --data FOLDER "
         "with its parquet files, or HF_HOME of a machine that has loaded it; or unset HF_HUB_OFFLINE where there is "
         "a network."
     )
@@ -151,7 +154,7 @@ def _why_unreachable() -> str | None:
     """Why the hub cannot be asked; None where it answers, or where a proxy is in between."""
     for variable in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"):
         if os.environ.get(variable, "").upper() in ("1", "ON", "YES", "TRUE"):
-            return f"{variable} is set and the cache has no copy"
+            return f"{variable} is set and the cache has no copy of it"
     if getproxies():
         return None
     url = urlsplit(os.environ.get("HF_ENDPOINT", "https://huggingface.co"))
