@@ -6,7 +6,14 @@ from pathlib import Path
 
 import numpy as np
 from flops_fit.examples.gpt_stdlib.model import GPT, cross_entropy
-from flops_fit.examples.gpt_stdlib.text import read_standard_library, read_user_text, split_by_file, split_text
+from flops_fit.examples.gpt_stdlib.text import (
+    TASK_OPTIONS,
+    SettingNames,
+    read_standard_library,
+    read_user_text,
+    split_by_file,
+    split_text,
+)
 
 from flops_fit.data import PackedTokens, pack_tokens
 from flops_fit.errors import ConfigError
@@ -37,6 +44,34 @@ def build_task(
     Raises:
         ConfigError: If the text is missing, empty, not UTF-8 or too short.
     """
+    train, held_out = load_text(
+        text_dir=text_dir, pattern=pattern, held_out_fraction=held_out_fraction, seq_len=seq_len, cache_dir=cache_dir
+    )
+    return make_task(
+        GPT,
+        "d_model",
+        {"n_layer": n_layer, "n_head": n_head, "vocab_size": 256, "seq_len": seq_len},
+        train_data=train,
+        eval_data=held_out,
+        loss_fn=cross_entropy,
+        name="gpt_stdlib" if text_dir is None else f"gpt on {Path(text_dir).expanduser().resolve().name}",
+    )
+
+
+def load_text(
+    *,
+    text_dir: str | None = None,
+    pattern: str = "**/*.py",
+    held_out_fraction: float = 0.06,
+    seq_len: int = 64,
+    cache_dir: str | None = None,
+    names: SettingNames = TASK_OPTIONS,
+) -> tuple[PackedTokens, PackedTokens]:
+    """Returns training and held-out bytes of a text, packed once; arguments and errors as of `build_task`.
+
+    Args:
+        names: What the caller's users call ``text_dir`` and ``pattern``, for messages.
+    """
     if not 0 < held_out_fraction < 1:
         raise ConfigError(
             f"task.options.held_out_fraction: got {held_out_fraction}, expected a number between 0 and 1."
@@ -47,21 +82,13 @@ def build_task(
         if not train or not held_out:
             raise ConfigError(
                 f"{root} has {len(train)} training and {len(held_out)} held-out files that match {pattern!r}; "
-                "expected at least one of each. Name your own text with task.options.text_dir."
+                f"expected at least one of each. Name your own text with {names.text}."
             )
     else:
-        texts = read_user_text(root, pattern)
-        train, held_out = split_text(texts, held_out_fraction, seq_len=seq_len, where=str(root))
+        texts = read_user_text(root, pattern, names)
+        train, held_out = split_text(texts, held_out_fraction, seq_len=seq_len, where=f"{names.text}: {root}")
     folder = Path(cache_dir).expanduser() if cache_dir else Path.home() / ".cache" / "flops-fit"
-    return make_task(
-        GPT,
-        "d_model",
-        {"n_layer": n_layer, "n_head": n_head, "vocab_size": 256, "seq_len": seq_len},
-        train_data=_pack(train, folder, seq_len),
-        eval_data=_pack(held_out, folder, seq_len),
-        loss_fn=cross_entropy,
-        name="gpt_stdlib" if text_dir is None else f"gpt on {root.name}",
-    )
+    return _pack(train, folder, seq_len), _pack(held_out, folder, seq_len)
 
 
 def _pack(texts: list[bytes], folder: Path, seq_len: int) -> PackedTokens:

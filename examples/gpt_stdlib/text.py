@@ -5,6 +5,7 @@ import itertools
 import logging
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from flops_fit.errors import ConfigError
@@ -19,13 +20,24 @@ BLOCK_BYTES = 4096
 """Of the blocks that few files are cut into; a block is at least 16 windows long."""
 
 
-def read_user_text(path: Path, pattern: str) -> list[bytes]:
+@dataclass(frozen=True, kw_only=True)
+class SettingNames:
+    """What users call the settings of a text, for messages."""
+
+    text: str
+    pattern: str
+
+
+TASK_OPTIONS = SettingNames(text="task.options.text_dir", pattern="task.options.pattern")
+
+
+def read_user_text(path: Path, pattern: str, names: SettingNames = TASK_OPTIONS) -> list[bytes]:
     """Reads a text file, or the files of a folder that match ``pattern``.
 
     Raises:
         ConfigError: If there is no text, or a file is not UTF-8.
     """
-    where = f"task.options.text_dir: {path}"
+    where = f"{names.text}: {path}"
     if not path.exists():
         raise ConfigError(f"{where} does not exist. Name a text file or a folder of text files.")
     try:
@@ -33,11 +45,9 @@ def read_user_text(path: Path, pattern: str) -> list[bytes]:
     except OSError as error:
         raise ConfigError(f"{where} cannot be read: {error.strerror} ({error.filename}).") from error
     except (ValueError, NotImplementedError) as error:
-        raise ConfigError(
-            f"task.options.pattern: got {pattern!r}, expected a glob such as '**/*.txt': {error}."
-        ) from error
+        raise ConfigError(f"{names.pattern}: got {pattern!r}, expected a glob such as '**/*.txt': {error}.") from error
     if not texts:
-        raise ConfigError(f"{where} has no files that match {pattern!r}. {_describe_endings(path)}")
+        raise ConfigError(f"{where} has no files that match {pattern!r}. {_describe_endings(path, names)}")
     texts = {file: text for file, text in texts.items() if text.strip()}
     if not texts:
         raise ConfigError(f"{where} has no text: what matches {pattern!r} is empty. Name files with text in them.")
@@ -47,7 +57,7 @@ def read_user_text(path: Path, pattern: str) -> list[bytes]:
         except UnicodeDecodeError as error:
             raise ConfigError(
                 f"{where}: {file.name} is not UTF-8 text (byte {error.start}). Convert it to UTF-8, or leave it out "
-                "with task.options.pattern."
+                f"with {names.pattern}."
             ) from error
     return list(texts.values())
 
@@ -69,7 +79,7 @@ def split_text(
         texts: Content of the files.
         held_out_fraction: Share of the text to hold out, between 0 and 1.
         seq_len: T, tokens (bytes) of a window.
-        where: Path of the text, for messages.
+        where: Setting and path of the text, for messages.
 
     Raises:
         ConfigError: If there is too little text for both sides.
@@ -108,7 +118,7 @@ def _split_by_block(
     needed = round(block_bytes / min(held_out_fraction, 1 - held_out_fraction))
     if total < needed:
         raise ConfigError(
-            f"task.options.text_dir: {where} has {total:,} bytes of text, expected at least {needed:,}, so that "
+            f"{where} has {total:,} bytes of text, expected at least {needed:,}, so that "
             f"held_out_fraction={held_out_fraction:g} of it is a block of {block_bytes:,} bytes. Add text."
         )
     chosen: set[bytes] = set()
@@ -122,7 +132,7 @@ def _split_by_block(
     train, held_out = ([piece for cut in blocks for piece in _pieces(cut, chosen, side)] for side in (False, True))
     if not held_out_bytes <= total / 2 + block_bytes:
         raise ConfigError(
-            f"task.options.text_dir: {where} repeats itself: only {len(sizes)} blocks of {block_bytes:,} bytes differ, "
+            f"{where} repeats itself: only {len(sizes)} blocks of {block_bytes:,} bytes differ, "
             "so a held-out text would also be trained on. Remove the copies."
         )
     logger.info(
@@ -156,9 +166,9 @@ def _read_folder(root: Path, pattern: str) -> dict[Path, bytes]:
     return {p: p.read_bytes() for p in paths if not SKIPPED & set(p.relative_to(root).parts[:-1])}
 
 
-def _describe_endings(root: Path) -> str:
+def _describe_endings(root: Path, names: SettingNames) -> str:
     endings = Counter(p.suffix for p in itertools.islice(root.rglob("*"), 10_000) if p.is_file())
     if not endings:
         return "The folder is empty. Name one with text files."
     ending, count = endings.most_common(1)[0]
-    return f"It has {count} of *{ending}; for those set 'task.options.pattern=**/*{ending}'."
+    return f"It has {count} of *{ending}; for those set '{names.pattern}=**/*{ending}'."

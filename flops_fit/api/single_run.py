@@ -94,7 +94,7 @@ def plan_single_run(
     if rounded < 1:
         raise PlanError(
             f"num_tokens: got {num_tokens!r}, expected at least {unit}, the {task.data_unit} of one sample. "
-            "Give more tokens."
+            f"Give more {task.data_unit}."
         )
     if rounded != num_tokens:
         logger.info("num_tokens: %s rounded down to %s, whole samples of %d", f"{num_tokens:,}", f"{rounded:,}", unit)

@@ -28,6 +28,8 @@ class Pair:
     recipe: Recipe
     unique_tokens: int | None
     """Distinct training tokens; None if unknown."""
+    data_unit: str = "tokens"
+    """What D counts, for messages."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +67,7 @@ def _too_little_data(pair: Pair, limits: Limits) -> Objection | None:
     if ratio >= limit:
         return None
     return Objection(
-        reason=f"would see {ratio:.3g} tokens per parameter (min_tokens_per_param={limit:g})",
+        reason=f"would see {ratio:.3g} {pair.data_unit} per parameter (min_tokens_per_param={limit:g})",
         min_tokens=limit * pair.num_params,
     )
 
@@ -74,7 +76,7 @@ def _too_much_data(pair: Pair, limits: Limits) -> Objection | None:
     ratio, limit = pair.num_tokens / pair.num_params, limits.max_tokens_per_param
     if limit is None or ratio <= limit:
         return None
-    return Objection(reason=f"would see {ratio:.3g} tokens per parameter (max_tokens_per_param={limit:g})")
+    return Objection(reason=f"would see {ratio:.3g} {pair.data_unit} per parameter (max_tokens_per_param={limit:g})")
 
 
 def _too_few_steps(pair: Pair, limits: Limits) -> Objection | None:
@@ -83,7 +85,7 @@ def _too_few_steps(pair: Pair, limits: Limits) -> Objection | None:
     if steps >= limits.min_steps:
         return None
     return Objection(
-        reason=f"would take {steps} steps of {batch} tokens (min_steps={limits.min_steps})",
+        reason=f"would take {steps} steps of {batch} {pair.data_unit} (min_steps={limits.min_steps})",
         min_tokens=(limits.min_steps - 1) * batch + 1,
     )
 
@@ -94,15 +96,15 @@ def _too_many_epochs(pair: Pair, limits: Limits) -> Objection | None:
     epochs = pair.num_tokens / pair.unique_tokens
     if epochs <= limits.max_epochs:
         return None
-    unique = format_count(pair.unique_tokens)
-    return Objection(reason=f"would see its {unique} tokens {epochs:.3g} times (max_epochs={limits.max_epochs:g})")
+    unique = f"{format_count(pair.unique_tokens)} {pair.data_unit}"
+    return Objection(reason=f"would see its {unique} {epochs:.3g} times (max_epochs={limits.max_epochs:g})")
 
 
 def _step_larger_than_data(pair: Pair, limits: Limits) -> Objection | None:
     batch, unique = pair.recipe.batch_tokens, pair.unique_tokens
     if unique is None or batch <= unique:
         return None
-    return Objection(reason=f"takes {batch} tokens in one step, and the data holds {unique}")
+    return Objection(reason=f"takes {batch} {pair.data_unit} in one step, and the data holds {unique}")
 
 
 RULES = (_too_little_data, _too_much_data, _too_few_steps, _too_many_epochs, _step_larger_than_data)

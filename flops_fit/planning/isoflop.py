@@ -156,6 +156,7 @@ def _pair(probe: ModelProbe, tokens: int, settings: SweepSettings, subject: Subj
         num_tokens=tokens,
         recipe=recipe_for(settings.recipe, probe, subject.tokens_per_sample),
         unique_tokens=subject.unique_tokens,
+        data_unit=subject.data_unit,
     )
 
 

@@ -4,7 +4,7 @@ The contract is duck-typed and checked once, before any compute is spent:
 ``model_cls(**{size_param: n}, **model_kwargs)`` returns an ``nn.Module``. Its ``num_params()`` and
 ``flops_per_token()`` are used where it has them. Batches are ``(inputs, targets)``, then the loss is
 ``loss_fn(model(inputs), targets)``; or mappings, then it is ``loss_fn(model(**batch), batch)``, or the
-output's own ``.loss`` where no loss_fn is given.
+output's own ``.loss`` where no loss_fn is given. A data set's ``data_unit``, such as "images", names what D counts.
 """
 
 import warnings
@@ -38,7 +38,7 @@ class Task:
     loss_fn: Callable[[Any, Any], torch.Tensor] | None = None
     name: str = ""
     stated_unit: str | None = None
-    """What D counts, where `data_unit` would not say it."""
+    """What D counts, where the data do not state it."""
     stated_fingerprint: str | None = None
     """What the user says identifies this work; None: its code and data do."""
 
@@ -49,9 +49,10 @@ class Task:
 
     @property
     def data_unit(self) -> str:
-        """What D counts: as stated, else tokens, or samples where one sample is one target."""
+        """What D counts: as stated here or by the data set, else tokens, or samples where one sample is one target."""
+        stated = self.stated_unit or _unit_of(self.train_data)
         is_sample = self.train_data is not None and self.tokens_per_sample == 1
-        return self.stated_unit or ("samples" if is_sample else "tokens")
+        return stated or ("samples" if is_sample else "tokens")
 
     @cached_property
     def criterion(self) -> Criterion:
@@ -141,6 +142,13 @@ def make_task(
     if fingerprint is None:
         _ = task.computation  # Before anything runs: code may keep results of calls.
     return task
+
+
+def _unit_of(source: SampleSource | None) -> str | None:
+    """The ``data_unit`` of a user's data set, such as "images"; None where it has none."""
+    dataset = None if source is None else getattr(unwrapped(source), "dataset", None)
+    unit: str | None = getattr(dataset, "data_unit", None)
+    return unit
 
 
 def _name_of(thing: Any) -> str:

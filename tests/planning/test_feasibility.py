@@ -23,3 +23,11 @@ def test_a_rejection_carries_the_code_of_its_rule(limits, code, words):
 
 def test_a_feasible_pair_has_no_objection():
     assert objection_to(PAIR, Limits(min_tokens_per_param=20, max_tokens_per_param=20, max_epochs=2)) is None
+
+
+def test_a_rejection_names_the_unit_of_d():
+    images = Pair(num_params=1000, num_tokens=20_000, recipe=RECIPE, unique_tokens=10_000, data_unit="images")
+    for limits in (Limits(min_tokens_per_param=21), Limits(min_steps=158), Limits(max_epochs=1.5)):
+        reason = objection_to(images, limits).reason
+        assert "images" in reason
+        assert "tokens" not in reason.partition("(")[0]
