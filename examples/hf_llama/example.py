@@ -11,13 +11,15 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from flops_fit import find_optimal
 from flops_fit.errors import ConfigError, FlopsFitError
 
-VOCAB_SIZE, SEQ_LEN, BUDGETS = 384, 64, [5e9, 1.2e10, 2.8e10, 6.7e10, 1.6e11]
+VOCAB_SIZE, SEQ_LEN = 384, 64
+# Budgets grow with the text, so that little of it is not repeated often, up to 20,000 samples: some minutes.
+FLOPS_PER_SAMPLE, MAX_SAMPLES = (2.5e5, 6e5, 1.4e6, 3.35e6, 8e6), 20_000
 SWEEP = {"min_size": 4, "max_size": 64, "size_multiple": 4, "num_sizes_per_budget": 5, "half_width": 4}
 
 
-def make_llama(hidden_size):
-    shape = {"hidden_size": hidden_size, "intermediate_size": 3 * hidden_size, "num_hidden_layers": 2}
-    return LlamaForCausalLM(LlamaConfig(**shape, num_attention_heads=2, vocab_size=VOCAB_SIZE))
+def make(hidden_size):
+    shape = {"hidden_size": hidden_size, "intermediate_size": 3 * hidden_size, "vocab_size": VOCAB_SIZE}
+    return LlamaForCausalLM(LlamaConfig(**shape, num_hidden_layers=2, num_attention_heads=2))
 
 
 def read_text(text_dir):
@@ -26,9 +28,7 @@ def read_text(text_dir):
         try:
             Path(path).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(
-                f"{path}: {'not UTF-8' if files else 'no files'}. Name a folder of UTF-8 text."
-            ) from error
+            raise ConfigError(f"--text-dir: no UTF-8 text in {path}. Convert it or name another folder.") from error
     data = load_dataset("text", data_files=files, split="train", sample_by="document")
     tokenizer = ByteLevelBPETokenizer()
     tokenizer.train_from_iterator(data["text"], vocab_size=VOCAB_SIZE, show_progress=False)
@@ -41,17 +41,14 @@ def read_text(text_dir):
     return data.map(pack, batched=True, remove_columns=["text"]).with_format("torch")
 
 
-def main():
+if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--text-dir", required=True)
     parser.add_argument("--output-dir", default="outputs/llama")
     args = parser.parse_args()
     try:
-        data, out = read_text(args.text_dir), args.output_dir
-        print(find_optimal(make_llama, "hidden_size", None, data, None, BUDGETS, sweep=SWEEP, output_dir=out))
+        data = read_text(args.text_dir)
+        budgets = [flops * max(1, min(len(data), MAX_SAMPLES)) for flops in FLOPS_PER_SAMPLE]
+        print(find_optimal(make, "hidden_size", {}, data, None, budgets, sweep=SWEEP, output_dir=args.output_dir))
     except FlopsFitError as error:
         parser.exit(error.exit_code, f"error: {error}\n")
-
-
-if __name__ == "__main__":
-    main()
