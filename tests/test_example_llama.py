@@ -26,7 +26,7 @@ def code_lines(text):
 def text_dir(tmp_path):
     """Some words in a random order; enough that no run of the smallest budgets sees them more than four times."""
     words = ["the", "a", "model", "token", "loss", "layer", "width", "sweep", "grows", "falls", "deep", "large"]
-    order = torch.randint(len(words), (80, 3000), generator=torch.Generator().manual_seed(0))
+    order = torch.randint(len(words), (24, 2500), generator=torch.Generator().manual_seed(0))
     folder = tmp_path / "my-text"
     folder.mkdir()
     for i, row in enumerate(order.tolist()):

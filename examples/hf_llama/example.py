@@ -14,7 +14,7 @@ from flops_fit.errors import ConfigError, FlopsFitError
 VOCAB_SIZE, SEQ_LEN = 384, 64
 # Budgets grow with the text, so that little of it is not repeated often, up to 20,000 samples: some minutes.
 FLOPS_PER_SAMPLE, MAX_SAMPLES = (2.5e5, 6e5, 1.4e6, 3.35e6, 8e6), 20_000
-SWEEP = {"min_size": 4, "max_size": 64, "size_multiple": 4, "num_sizes_per_budget": 5, "half_width": 2.5}
+SWEEP = {"min_size": 4, "max_size": 64, "size_multiple": 4, "num_sizes_per_budget": 5, "half_width": 4}
 
 
 def make(hidden_size):
