@@ -109,16 +109,15 @@ def _check_columns(first: Any, batch: Any) -> None:
     if not isinstance(batch, Mapping):
         return
     texts = [k for k, v in batch.items() if _holds_text(v)]
-    if texts and len(texts) == len(batch):
-        raise ContractError(
-            f"dataset: the column {texts[0]!r} holds strings, expected token ids. Tokenize it: dataset.map(lambda "
-            f"rows: tokenizer(rows[{texts[0]!r}], truncation=True, padding='max_length', max_length=T), batched=True, "
-            f"remove_columns={texts!r}).with_format('torch'), with labels beside (-100 where there is padding)."
-        )
     if texts:
+        row = first if isinstance(first, Mapping) else {}
+        lists = [k for k in batch if k not in texts and isinstance(row.get(k), list)]
+        if not lists and not any(_is_array(row.get(k)) for k in batch):
+            raise ContractError(_tokenize_advice(row, texts))
+        form = ".with_format('torch')" if lists else ""
         raise ContractError(
-            f"dataset: the columns {texts} hold strings, expected tensors. Drop them with "
-            f"dataset.remove_columns({texts!r}), or tokenize them with dataset.map(...)."
+            f"dataset: the columns {texts} hold strings, expected tensors. Drop them: "
+            f"dataset.remove_columns({texts!r}){form}."
         )
     lists = [k for k, v in batch.items() if isinstance(v, list)]
     if lists:
@@ -126,6 +125,30 @@ def _check_columns(first: Any, batch: Any) -> None:
             f"dataset: the columns {lists} hold Python lists, expected tensors. "
             "For a Hugging Face data set use dataset.with_format('torch')."
         )
+
+
+def _tokenize_advice(row: Mapping[str, Any], texts: list[str]) -> str:
+    """Names the column of text and the call that makes samples of T tokens of it: packed, or one row a sample."""
+    text = "text" if "text" in texts else max(texts, key=lambda k: len(str(row.get(k, ""))))
+    label = next((k for k in ("labels", "label") if k in row and k not in texts), None)
+    drop = [k for k in row if k != label] or texts
+    if label is None:
+        tokens = f"sum(tokenizer(rows[{text!r}])['input_ids'], [])"
+        rows = f"{{'input_ids': (ids := [*zip(*[iter({tokens})] * T)]), 'labels': ids}}"
+        made = "samples of T tokens, their labels the same, which a causal model shifts itself"
+    else:
+        rows = f"tokenizer(rows[{text!r}], truncation=True, padding='max_length', max_length=T)"
+        made = f"samples of T tokens, padded, with {label!r} as their labels"
+    rename = ".rename_column('label', 'labels')" if label == "label" else ""
+    return (
+        f"dataset: the column {text!r} holds strings, expected token ids. Tokenize it: dataset = dataset.map("
+        f"lambda rows: {rows}, batched=True, remove_columns={drop!r}){rename}.with_format('torch') - {made}."
+    )
+
+
+def _is_array(value: Any) -> bool:
+    """Whether a value of a row is data for a model: a tensor, an array or an image, not a number."""
+    return hasattr(value, "__array_interface__") or (isinstance(value, torch.Tensor) and value.ndim > 0)
 
 
 def _holds_text(value: Any) -> bool:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader, Dataset, TensorDataset, default_collate
+from torch.utils.data import DataLoader, Dataset
 
 from flops_fit.data.randomness import Draws, drawn
 from flops_fit.data.samples import MapSource, SourceView
@@ -57,9 +57,7 @@ def _workers_of(
 ) -> tuple[MapSource, Callable[[NDArray[np.int64]], NDArray[np.int64]]] | None:
     """The map-style data set behind a source that has workers, and where a source's ids stand in it."""
     if isinstance(source, MapSource):
-        # Tensors are indexed at once, faster than any worker hands them over.
-        is_indexed = isinstance(source.dataset, TensorDataset) and source.collate_fn is default_collate
-        return (source, lambda ids: ids) if source.num_workers and not is_indexed else None
+        return (source, lambda ids: ids) if source.num_workers and not source.is_indexed else None
     if not isinstance(source, SourceView) or (found := _workers_of(source.source)) is None:
         return None
     mapped, ids_of = found

@@ -8,10 +8,10 @@ from operator import getitem
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch.utils.data import TensorDataset, default_collate
+from torch.utils.data import default_collate
 
+from flops_fit.data.columns import Reader, column_reader
 from flops_fit.data.contents import digest_data, digest_stream
 from flops_fit.data.randomness import drawn, is_seeding
 from flops_fit.data.sources import SampleSource
@@ -48,16 +48,27 @@ class MapSource:
         """Whether a sample is another one each time it is read."""
         return self._contents[1]
 
+    @property
+    def is_indexed(self) -> bool:
+        """Whether a batch is one index per column, faster than worker processes could hand over its samples."""
+        return self._reader is not None
+
+    @cached_property
+    def _reader(self) -> Reader | None:
+        return column_reader(self.dataset) if self.collate_fn is default_collate else None
+
     @cached_property
     def _contents(self) -> tuple[str, bool]:
         return digest_data(self.dataset)
 
+    def __getstate__(self) -> dict[str, Any]:
+        # Views of a table would be pickled as copies.
+        return {name: value for name, value in self.__dict__.items() if name != "_reader"}
+
     def batch(self, ids: NDArray[np.int64]) -> Any:
         """Collates the samples ``ids``."""
-        if isinstance(self.dataset, TensorDataset) and self.collate_fn is default_collate:
-            # One index per tensor instead of one per sample: what the default collation comes to, much faster.
-            index = torch.from_numpy(ids)
-            return tuple(tensor[index] for tensor in self.dataset.tensors)
+        if self._reader is not None:
+            return self._reader(ids)
         if hasattr(self.dataset, "__getitems__") and not is_seeding():
             return self.collate_fn(self.dataset.__getitems__(ids.tolist()))
         return self.collate_fn([drawn(partial(getitem, self.dataset, int(i))) for i in ids])

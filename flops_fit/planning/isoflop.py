@@ -174,7 +174,8 @@ def _nothing_fits(
     elif smallest > budget:
         advice = (
             f"The smallest budget that fits is {format_flops(smallest)}. "
-            "Raise the budget to it, add smaller sizes, or loosen the limit."
+            f"Raise the budget to it ({_comfortable(probes[0], settings)}), add smaller sizes (min_size is "
+            f"{settings.min_size}, size_multiple {settings.size_multiple}), or loosen the limit."
         )
     else:
         advice = (
@@ -186,6 +187,13 @@ def _nothing_fits(
         f"no model size fits compute_budget={format_flops(budget)} FLOPs: "
         f"the smallest, {size}={first.size_param_value}, {first.reason}{largest}. {advice}"
     )
+
+
+def _comfortable(probe: ModelProbe, settings: SweepSettings) -> str:
+    """The budget at which a size lies at the guessed optimum: the least that fits sees far too little data."""
+    ratio = settings.center_tokens_per_param
+    budget = _flops_per_token(probe, settings) * ratio * probe.num_params
+    return f"at {ratio:g} tokens per parameter, the smallest size takes {format_flops(budget)}"
 
 
 def _smallest_budget(probes: Sequence[ModelProbe], settings: SweepSettings, subject: Subject) -> float | None:

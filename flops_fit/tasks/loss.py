@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from flops_fit.tasks.task import Task
 
 
+class LossMissing(ContractError):
+    """Neither the model's output nor the user has a loss, at whatever size."""
+
+
 def compute_loss(task: "Task", model: nn.Module, batch: Any) -> torch.Tensor:
     """Runs the forward pass and returns the mean loss over the batch's targets, a scalar tensor.
 
@@ -26,10 +30,7 @@ def compute_loss(task: "Task", model: nn.Module, batch: Any) -> torch.Tensor:
             return task.loss_fn(outputs, batch)
         loss = outputs.get("loss") if isinstance(outputs, Mapping) else getattr(outputs, "loss", None)
         if loss is None:
-            raise ContractError(
-                f"the output of {task.model_cls_name} has no .loss and no loss_fn was given. "
-                "Pass loss_fn(outputs, batch), or put labels into the batch."
-            )
+            raise LossMissing(_loss_advice(task, batch))
         return loss  # type: ignore[no-any-return]
     if isinstance(batch, (tuple, list)) and len(batch) == 2:
         if task.loss_fn is None:
@@ -41,6 +42,17 @@ def compute_loss(task: "Task", model: nn.Module, batch: Any) -> torch.Tensor:
     raise ContractError(
         f"got a batch of type {type(batch).__name__}, expected (inputs, targets) or a mapping. "
         "For a Hugging Face data set use .with_format('torch')."
+    )
+
+
+def _loss_advice(task: "Task", batch: Mapping[str, Any]) -> str:
+    missing = f"the output of {task.model_cls_name} has no .loss and no loss_fn was given"
+    if "labels" in batch or "input_ids" not in batch:
+        return f"{missing}. Pass loss_fn(outputs, batch), or put labels into the batch."
+    return (
+        f"{missing}. A Hugging Face model has one where the batch has labels; this one has the columns {list(batch)}. "
+        "Put labels into the batch: dataset = dataset.map(lambda row: {'labels': row['input_ids']}) for a causal "
+        "model, which shifts them itself (-100 where there is padding), or pass loss_fn(outputs, batch)."
     )
 
 

@@ -1,6 +1,5 @@
 """Models of one size: built, their lazy layers given shapes, and what training cannot take refused."""
 
-import inspect
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ from torch.nn.parameter import is_lazy
 from torch.utils._pytree import tree_map
 
 from flops_fit.errors import ContractError, FlopsFitError
+from flops_fit.tasks.hugging_face import advice_for
 
 if TYPE_CHECKING:
     from flops_fit.tasks.task import Task
@@ -22,6 +22,8 @@ def check_model_cls(model_cls: Any, size_param: str) -> None:
     Raises:
         ContractError: If it is a model, not callable, or a Hugging Face class, which takes a configuration.
     """
+    if (advice := advice_for(model_cls, size_param)) is not None:
+        raise ContractError(f"model_cls: {advice}.")
     if isinstance(model_cls, nn.Module):
         name = type(model_cls).__name__
         raise ContractError(
@@ -31,13 +33,6 @@ def check_model_cls(model_cls: Any, size_param: str) -> None:
     if not callable(model_cls):
         raise ContractError(
             f"model_cls: got {type(model_cls).__name__}, expected a class or a factory that returns an nn.Module."
-        )
-    config = getattr(model_cls, "config_class", None)
-    if inspect.isclass(model_cls) and config is not None and size_param not in inspect.signature(model_cls).parameters:
-        name = config.__name__
-        raise ContractError(
-            f"model_cls: {model_cls.__name__} takes a configuration, not {size_param}=n. Wrap it in a function: "
-            f"def make({size_param}, **kw): return {model_cls.__name__}({name}({size_param}={size_param}, **kw))"
         )
 
 

@@ -14,7 +14,7 @@ from flops_fit.errors import ContractError, FlopsFitError
 from flops_fit.flops import FlopCount, measure_flops_per_token
 from flops_fit.quantities import format_count
 from flops_fit.records import ModelProbe, Rejection
-from flops_fit.tasks.loss import compute_loss
+from flops_fit.tasks.loss import LossMissing, compute_loss
 from flops_fit.tasks.model import create_model
 from flops_fit.tasks.task import Task
 
@@ -38,8 +38,8 @@ def probe_sizes(
         The usable sizes by ascending N, and the unusable ones with their reasons.
 
     Raises:
-        ContractError: If no size can be used at all, if all have the same N, or if ``num_params()`` is not a
-            positive int.
+        ContractError: If no size can be used at all, if all have the same N, if ``num_params()`` is not a positive
+            int, or if there is no loss.
     """
     probes: list[ModelProbe] = []
     rejected: list[Rejection] = []
@@ -49,12 +49,15 @@ def probe_sizes(
     for size in sorted(sizes):
         try:
             probes.append(_probe(task, size, measure, counted))
+        except LossMissing:
+            raise
         except ContractError as error:
             rejected.append(Rejection(size_param_value=size, reason=str(error)))
     if not probes:
         raise ContractError(
             f"no size of {task.model_cls_name} can be used: {rejected[0].reason.rstrip('.')}. Expected "
-            f"model_cls(**{{{task.size_param!r}: n}}, **model_kwargs) to work for some n in {list(sizes)}."
+            f"model_cls(**{{{task.size_param!r}: n}}, **model_kwargs) to work for some of {len(sizes)} n from "
+            f"{min(sizes)} to {max(sizes)}."
         )
     counts = {p.num_params for p in probes}
     if len(probes) > 1 and len(counts) == 1:

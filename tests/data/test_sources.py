@@ -1,5 +1,6 @@
 """Any data set becomes numbered samples, or says why it cannot."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -192,6 +193,41 @@ def test_a_column_of_text_is_named_with_the_call_that_tokenizes_it():
     for data in (rows, rows.with_format("torch")):
         with pytest.raises(ContractError, match=r"column 'text' holds strings.*tokenizer\(rows\['text'\]"):
             as_source(data)
+
+
+class WordTokenizer:
+    """Called as tokenizers of transformers are: a list of texts becomes lists of ids, of one length where asked."""
+
+    def __call__(self, texts, *, truncation=False, padding=False, max_length=None):
+        ids = [[len(word) for word in text.split()] for text in texts]
+        if padding == "max_length":
+            ids = [(row + [0] * max_length)[:max_length] for row in ids]
+        return {"input_ids": ids}
+
+
+@pytest.mark.parametrize(
+    ("columns", "tokens", "labels"),
+    [
+        ({"text": ["a bb", "ccc d ee"]}, [[1, 2], [3, 1]], [[1, 2], [3, 1]]),
+        ({"id": [7, 8], "url": ["u", "v"], "text": ["a bb", "ccc d ee"]}, [[1, 2], [3, 1]], [[1, 2], [3, 1]]),
+        ({"title": ["a", "b"], "body": ["a bb", "ccc d ee"]}, [[1, 2], [3, 1]], [[1, 2], [3, 1]]),
+        ({"text": ["a bb", "ccc"], "label": [1, 0]}, [[1, 2], [3, 0]], [1, 0]),
+    ],
+    ids=["text alone", "beside an id and a string", "the longest of two", "classes"],
+)
+@pytest.mark.parametrize("as_stream", [False, True])
+def test_the_call_that_tokenizes_text_makes_a_data_set_of_it(columns, tokens, labels, as_stream):
+    datasets = pytest.importorskip("datasets")
+    dataset = datasets.Dataset.from_dict(columns)
+    dataset = dataset.to_iterable_dataset() if as_stream else dataset
+    with pytest.raises(ContractError) as error:
+        as_source(dataset)
+    assert "\n" not in str(error.value)
+    call = re.search(r"Tokenize it: (dataset = .*) - ", str(error.value))[1]
+    scope = {"dataset": dataset, "tokenizer": WordTokenizer(), "T": 2}
+    exec(call, scope)
+    batch = as_source(scope["dataset"]).batch(ids(0, 1))
+    assert (batch["input_ids"].tolist(), batch["labels"].tolist()) == (tokens, labels)
 
 
 def test_a_column_of_text_beside_tensors_is_to_be_dropped():

@@ -161,6 +161,16 @@ def test_the_smallest_budget_that_fits_is_named_and_it_is_the_smallest(limits, s
         at(smallest * 0.98)
 
 
+def test_the_default_sizes_at_budgets_of_a_small_model_name_what_would_fit():
+    settings = SweepSettings(compute_budgets=(1e6,))
+    sizes = [probe(w) for w in candidate_sizes(settings)]
+    assert (sizes[0].size_param_value, sizes[-1].size_param_value) == (64, 8192)
+    # 64^2 parameters: a tenth of a token for each is 410 tokens, 20 for each are 81,920, at 6 N FLOPs a token.
+    words = r"smallest budget that fits is 1\.01e7\. .*the smallest size takes 2\.01e9\), .*min_size is 64"
+    with pytest.raises(PlanError, match=words):
+        plan_isoflop(sizes, settings, SUBJECT)
+
+
 def test_a_budget_that_is_too_large_is_to_be_lowered_to_one_that_fits():
     settings = {"limits": Limits(max_tokens_per_param=10), "compute_budgets": (1e12,)}
     with pytest.raises(PlanError, match="Lower the budget, add larger sizes") as error:

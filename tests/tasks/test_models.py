@@ -1,5 +1,7 @@
 """Models that training cannot take end in one line; those that only need a sample get one."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -59,11 +61,50 @@ def test_an_instance_in_place_of_a_class_is_refused():
         make_task(TinyLM(8), "width")
 
 
-def test_a_hugging_face_class_is_to_be_wrapped():
+def test_a_hugging_face_class_is_to_be_wrapped_and_the_function_works():
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    shown = r"(def make\(hidden_size, \*\*kw\): .*LlamaForCausalLM\(LlamaConfig\(hidden_size=hidden_size, \*\*kw\)\))"
+    with pytest.raises(ContractError, match=shown) as error:
+        make_task(LlamaForCausalLM, "hidden_size")
+    # The rest of the shape is large by default: 200M parameters at the smallest size.
+    assert "vocab_size=32000, num_hidden_layers=32" in str(error.value)
+    scope = {"LlamaForCausalLM": LlamaForCausalLM, "LlamaConfig": LlamaConfig}
+    exec(re.search(shown, str(error.value))[1], scope)
+    shape = {"num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 16, "intermediate_size": 8}
+    probes, _ = probe_sizes(make_task(scope["make"], "hidden_size", shape), [4, 8])
+    assert [p.size_param_value for p in probes] == [4, 8]
+
+
+def hugging_face_things():
+    import transformers
+
+    config = transformers.LlamaConfig(hidden_size=4, num_hidden_layers=1, num_attention_heads=1, vocab_size=8)
+    wrapped = r"def make\(hidden_size, \*\*kw\): return "
+    auto = wrapped + r"AutoModelForCausalLM\.from_config\("
+    return {
+        "an instance": (transformers.LlamaForCausalLM(config), wrapped + r"LlamaForCausalLM\(LlamaConfig\("),
+        "another name for the size": (transformers.GPT2LMHeadModel, wrapped + r"GPT2LMHeadModel\(GPT2Config\("),
+        "a configuration class": (transformers.LlamaConfig, auto + r"LlamaConfig\("),
+        "a configuration": (config, auto + r"LlamaConfig\("),
+        "an auto class": (transformers.AutoModelForCausalLM, auto + r"AutoConfig\.for_model\('llama'"),
+        "its method": (transformers.AutoModelForCausalLM.from_config, auto + r"AutoConfig\.for_model\('llama'"),
+        "a name": ("org/llama", auto + r"AutoConfig\.from_pretrained\('org/llama'"),
+    }
+
+
+def test_what_stands_for_a_hugging_face_model_names_the_function_to_write():
+    for given, words in hugging_face_things().values():
+        with pytest.raises(ContractError, match=words) as error:
+            make_task(given, "hidden_size")
+        assert "\n" not in str(error.value)
+
+
+def test_a_size_that_a_configuration_does_not_know_is_named():
     from transformers import LlamaForCausalLM
 
-    with pytest.raises(ContractError, match=r"LlamaForCausalLM\(LlamaConfig\(hidden_size=hidden_size, \*\*kw\)\)"):
-        make_task(LlamaForCausalLM, "hidden_size")
+    with pytest.raises(ContractError, match="LlamaConfig has no width"):
+        make_task(LlamaForCausalLM, "width")
 
 
 def test_numpy_integers_are_counts():

@@ -131,6 +131,22 @@ def test_a_mapping_batch_uses_the_outputs_own_loss():
     assert compute_loss(task, create_model(task, 2), batch) == 1.0
 
 
+def test_token_ids_without_labels_are_named_with_the_call_that_adds_them():
+    built = []
+
+    class NoLoss(TinyLM):
+        def forward(self, input_ids):
+            built.append(self.embed.embedding_dim)
+            return {"logits": super().forward(input_ids)}
+
+    data = as_source([{"input_ids": torch.zeros(4, dtype=torch.long)}] * 4)
+    words = r"has no \.loss .*columns \['input_ids'\].*dataset\.map\(lambda row: {'labels': row\['input_ids'\]}\)"
+    with pytest.raises(ContractError, match=words):
+        probe_sizes(make_task(NoLoss, "width", train_data=data), [4, 8, 16], measure=True)
+    # It is no fault of a size, so the others are not tried.
+    assert set(built) == {4}
+
+
 def test_a_batch_of_another_kind_is_refused_with_the_hint(tiny_lm):
     task = make_task(tiny_lm, "width")
     with pytest.raises(ContractError, match="with_format"):

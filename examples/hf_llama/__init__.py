@@ -1,0 +1,1 @@
+"""A Hugging Face model as it is: a Llama of `transformers` on text that `datasets` loads."""
