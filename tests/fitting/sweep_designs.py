@@ -52,7 +52,7 @@ def draw_sweep(world, design, rng, *, noise=0.003):
     excess = np.zeros(len(n))
     if world.name == "integer_shapes":
         n, excess = integer_shapes(n)
-    if world.name == "mistuned_sweep":  # The target's rate will be tuned.
+    if world.name == "mistuned":  # The target's rate will be tuned, those of the sweep's large models were not.
         excess = mistuning(world, n)
     d = world.num_tokens(budget, n)
     columns = {}

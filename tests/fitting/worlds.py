@@ -38,7 +38,7 @@ VARIANTS = (
     "bend_x2",
     "bend_reversed",
     "bend_same",
-    "mistuned_sweep",
+    "mistuned_everywhere",
     "repeated_hard",
     "heavy_tails",
     "everything",
@@ -163,7 +163,7 @@ def ratio_penalty(world, n, d):
 
 
 def mistuned(world, n, d):
-    """The learning rate was tuned on small models: large ones lose with the square of ln N."""
+    """The learning rate was tuned on small models, and so is the target's: large ones lose with the square of ln N."""
     return plain(world, n, d) * np.exp(mistuning(world, n))
 
 
@@ -202,7 +202,7 @@ SURFACES: dict[str, Callable] = {
     "break_n": partial(broken, in_params=True),
     "break_d": partial(broken, in_params=False),
     "ratio_penalty": ratio_penalty,
-    "mistuned": mistuned,
+    "mistuned_everywhere": mistuned,
     "no_embeddings": no_embeddings,
     "everything": everything,
 }
