@@ -103,7 +103,7 @@ class ScalingLaws:
             rival: self.stack.alone(rival, log_c, level)[0] for rival in stacked_methods() if rival in self.methods
         }
         prediction = make_prediction(
-            law=name if weights[name] == 1.0 else STACK,
+            law=name if len(weights) == 1 else STACK,
             weights=weights,
             compute=float(compute),
             level=level,
@@ -228,7 +228,7 @@ class ScalingLaws:
 
     def _weights(self, log_compute: FloatArray) -> dict[str, float]:
         weights = self.stack.weights(self._law_name(None), log_compute)
-        return {name: float(w[0]) for name, w in weights.items() if w[0] > 0}
+        return {name: float(w[0]) for name, w in weights.items() if w[0] > 1e-6}
 
     def _exponent(self, law: str | None, log_compute: FloatArray, level: float) -> float:
         """The slope d ln N_opt / d ln C of the answer at C, over one e-fold."""
