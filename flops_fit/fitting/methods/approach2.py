@@ -17,6 +17,7 @@ from flops_fit.fitting.methods.isoflop_curve import (
     Minimum,
     akima_minimum,
     curve_cells,
+    curve_residuals,
     fit_parabola,
     parabola_doubt,
     window_of,
@@ -64,20 +65,11 @@ def _draw_noise(
     log_runs: LogRuns, cells: tuple[CurveCells, ...], windows: list[FloatArray], rng: np.random.Generator, count: int
 ) -> FloatArray:
     """Replicates of the runs' noise in log loss, (count, n_runs), at one level pooled over the parabolas' residuals."""
-    residual, group, dof = [], [], 0.0
-    for c, window in zip(cells, windows, strict=True):
-        inside = window > 0
-        if inside.sum() > MIN_SIZES - 1:
-            x, y = c.log_n[inside], c.log_loss[inside]
-            relative = np.sqrt(c.average[inside] @ log_runs.relative_sd**2)
-            residual.append((y - np.polyval(fit_parabola(x, y), x)) / relative)
-            group.append(log_runs.group[np.argmax(c.average[inside] > 0, axis=1)])
-            dof += len(x) - 3
-    if not residual:
+    pooled, group, dof = curve_residuals(log_runs, cells, windows)
+    if not dof:
         return np.zeros((count, len(log_runs)))
-    pooled = np.concatenate(residual)
     sd = float(np.sqrt((pooled**2).sum() / dof))
-    correlation = group_correlation(pooled, np.concatenate(group))
+    correlation = group_correlation(pooled, group)
     noise = draw_noise(log_runs, sd, correlation, count, rng) * log_runs.relative_sd
     # The noise level itself is known only to its degrees of freedom: normal over chi is Student's t.
     dof = max(dof, MIN_DOF)

@@ -10,8 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from flops_fit.fitting.inputs.log_runs import LogRuns
+from flops_fit.fitting.inputs.log_runs import IntArray, LogRuns
 from flops_fit.fitting.methods.result import CurveCode, IsoflopCurve
+from flops_fit.fitting.options import FitOptions
 from flops_fit.quantities import count_of
 from flops_fit.records import FloatArray
 
@@ -104,6 +105,29 @@ def fit_parabola(log_n: FloatArray, loss: FloatArray) -> FloatArray:
     x = log_n - centre
     c2, c1, c0 = np.linalg.lstsq(np.stack([x * x, x, np.ones_like(x)], axis=1), loss, rcond=None)[0]
     return np.asarray(np.stack([c2, c1 - 2 * c2 * centre, c0 - c1 * centre + c2 * centre**2]))
+
+
+def curve_residuals(
+    log_runs: LogRuns, cells: tuple[CurveCells, ...], windows: list[FloatArray]
+) -> tuple[FloatArray, IntArray, float]:
+    """Log-loss residuals of the parabolas over each run's relative sd, the runs' groups, and degrees of freedom."""
+    residual, group, dof = [np.zeros(0)], [np.zeros(0, dtype=np.int64)], 0.0
+    for c, window in zip(cells, windows, strict=True):
+        inside = window > 0
+        if inside.sum() > MIN_SIZES - 1:
+            x, y = c.log_n[inside], c.log_loss[inside]
+            relative = np.sqrt(c.average[inside] @ log_runs.relative_sd**2)
+            residual.append((y - np.polyval(fit_parabola(x, y), x)) / relative)
+            group.append(log_runs.group[np.argmax(c.average[inside] > 0, axis=1)])
+            dof += len(x) - 3
+    return np.concatenate(residual), np.concatenate(group), dof
+
+
+def curve_noise(log_runs: LogRuns, options: FitOptions) -> float:
+    """Sd of log loss about the budgets' parabolas; 0 where no curve tells."""
+    cells = curve_cells(log_runs)
+    residual, _, dof = curve_residuals(log_runs, cells, [window_of(c, options.size_window) for c in cells])
+    return float(np.sqrt((residual**2).sum() / dof)) if dof else 0.0
 
 
 def parabola_doubt(log_n: FloatArray, coefficients: FloatArray, lowest: float) -> Doubt | None:

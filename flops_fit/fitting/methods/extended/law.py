@@ -20,6 +20,7 @@ from flops_fit.fitting.methods.extended.fit import ExtendedFits, Problem, bounds
 from flops_fit.fitting.methods.extended.form import LN_ALPHA, LN_BETA, LN_E, LN_K, NUM_PLAIN, Form
 from flops_fit.fitting.methods.extended.prior import shape_priors
 from flops_fit.fitting.methods.extended.walk import OUTSIDE, make_walk
+from flops_fit.fitting.methods.isoflop_curve import curve_noise
 from flops_fit.fitting.methods.result import LawFit, refused_law
 from flops_fit.fitting.options import FitOptions
 from flops_fit.fitting.uncertainty.resampling import group_correlation, t_quantile
@@ -30,6 +31,10 @@ MAX_MISFIT = 2.0
 """Noise alone gives 1; far runs that miss by more than this follow another law. At 1.5 the cut fired by chance."""
 MIN_RUNS = 8
 """The five Chinchilla parameters and three to estimate the noise; priors constrain the others."""
+MIN_NEAR, WIDENING = 30, 1.25
+"""With fewer runs near the optima the cut widens: a few bent runs are better than a law of ten."""
+CUT_OVER_NOISE = 4.0
+"""A cut within a few sd of the noise keeps lucky runs and leaves out unlucky ones, which hides the valley."""
 REACH = 12.0
 """The optimum is looked for this many e-folds of N around the middle of the runs."""
 OUTLYING = 5.0
@@ -161,8 +166,12 @@ def weigh_nearby(log_runs: LogRuns, options: FitOptions) -> tuple[Weighed, LogRu
             return refused_law(
                 "extended", f"{name} is the same in all runs, so its term cannot be separated from E.", len(log_runs)
             )
-    near = near_optimum(log_runs, options.extended_near_optimum)
-    if not near.all() and near.sum() >= max(MIN_RUNS, len(log_runs) // 4):
+    share = max(options.extended_near_optimum, CUT_OVER_NOISE * curve_noise(log_runs, options))
+    near = near_optimum(log_runs, share)
+    while near.sum() < min(MIN_NEAR, len(log_runs)):
+        share *= WIDENING
+        near = near_optimum(log_runs, share)
+    if not near.all():
         nearby = take_log_runs(log_runs, near)
         # Where no one law fits all runs, those near the top budget are the most relevant to larger ones.
         local = weigh_priors(nearby, options, options.compute_weight)
