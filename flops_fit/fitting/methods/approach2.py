@@ -1,4 +1,4 @@
-"""Approach 2: a line through the minima of the IsoFLOP curves, by parabola or by Akima's spline.
+"""Approach 2: a line through the minima of the IsoFLOP curves (Hoffmann et al. 2022, section 3.2).
 
 ln N_opt is a line in ln C, and the loss at the minima an envelope E + k C^-g. A budget without a usable
 minimum is left out and listed; fewer than three usable budgets are refused, and fewer than five are a
@@ -8,19 +8,8 @@ finding (research/requirements.md, F2).
 import numpy as np
 
 from flops_fit.fitting.inputs.log_runs import LogRuns
-from flops_fit.fitting.methods.isoflop_curve import (
-    MIN_SIZES,
-    PARABOLA_ERROR,
-    CurveCells,
-    Doubt,
-    Minima,
-    Minimum,
-    akima_minimum,
-    curve_cells,
-    fit_parabola,
-    parabola_doubt,
-    window_of,
-)
+from flops_fit.fitting.methods import isoflop_curve
+from flops_fit.fitting.methods.isoflop_curve import CurveCells, Minimum, fit_parabola
 from flops_fit.fitting.methods.method import MIN_BUDGETS, FitInputs
 from flops_fit.fitting.methods.optimum_line import LineMethod, draw_line
 from flops_fit.fitting.methods.result import IsoflopCurve, LawFit, refused_law
@@ -30,34 +19,34 @@ from flops_fit.fitting.uncertainty.spread import interval_of, widened_interval
 from flops_fit.records import FloatArray, Interval
 
 MIN_DOF = 3.0
-# No replicate moves a loss by more than this factor of e: beyond it there is no curve.
 MAX_NOISE = 0.5
+"""No replicate moves a loss by more than this factor of e: beyond it there is no curve."""
 
 
 def fit_approach2(inputs: FitInputs) -> LineMethod | LawFit:
     """Draws a line through the minima of the budgets' parabolas."""
-    return _line("approach2", inputs.log_runs, inputs.minima.parabolas, inputs.options.level)
+    log_runs = inputs.log_runs
+    usable = [i for i, m in enumerate(inputs.minima) if m is not None]
+    used = f"{len(usable)} of {len(inputs.minima)} budgets"
+    if len(usable) < MIN_BUDGETS:
+        reason = f"{used} have a usable minimum; a line needs {MIN_BUDGETS}."
+        return refused_law("approach2", reason, len(log_runs))
+    columns = zip(*(m for m in inputs.minima if m is not None), strict=True)
+    log_n, loss = (np.stack(column, axis=1) for column in columns)
+    # A replicate that lost its minimum takes the budget's point value.
+    log_n, loss = np.where(np.isfinite(log_n), log_n, log_n[0]), np.where(np.isfinite(loss), loss, loss[0])
+    return draw_line("approach2", log_runs, log_runs.log_budgets[usable], log_n, loss, inputs.options.level, used)
 
 
-def fit_akima(inputs: FitInputs) -> LineMethod | LawFit:
-    """Draws a line through the minima of the budgets' Akima splines."""
-    return _line("akima", inputs.log_runs, inputs.minima.splines, inputs.options.level)
-
-
-def find_minima(log_runs: LogRuns, options: FitOptions, rng: np.random.Generator, *, count: int) -> Minima:
-    """Finds every budget's minimum twice, by parabola and by Akima's spline, with ``count`` replicates of each."""
-    cells = curve_cells(log_runs)
-    windows = [window_of(c, options.size_window) for c in cells]
+def find_minima(
+    log_runs: LogRuns, options: FitOptions, rng: np.random.Generator, *, count: int
+) -> tuple[tuple[IsoflopCurve, ...], tuple[Minimum | None, ...]]:
+    """Finds the curve of every budget, and its minimum with ``count`` replicates; None where it is not usable."""
+    cells = isoflop_curve.curve_cells(log_runs)
+    windows = [isoflop_curve.window_of(c, options.size_window) for c in cells]
     noise = _draw_noise(log_runs, cells, windows, rng, count)
-    parabolas = [_parabola_minimum(c, w, noise) for c, w in zip(cells, windows, strict=True)]
-    return Minima(
-        curves=tuple(
-            _describe(log_runs, c, window, found, options.level)
-            for c, window, found in zip(cells, windows, parabolas, strict=True)
-        ),
-        parabolas=tuple(minimum for _, minimum, _ in parabolas),
-        splines=tuple(_akima(c, noise) for c in cells),
-    )
+    found = [_minimum(log_runs, c, w, noise, options.level) for c, w in zip(cells, windows, strict=True)]
+    return tuple(curve for curve, _ in found), tuple(minimum for _, minimum in found)
 
 
 def _draw_noise(
@@ -67,7 +56,7 @@ def _draw_noise(
     residual, group, dof = [], [], 0.0
     for c, window in zip(cells, windows, strict=True):
         inside = window > 0
-        if inside.sum() > MIN_SIZES - 1:
+        if inside.sum() >= isoflop_curve.MIN_SIZES:
             x, y = c.log_n[inside], c.log_loss[inside]
             relative = np.sqrt(c.average[inside] @ log_runs.relative_sd**2)
             residual.append((y - np.polyval(fit_parabola(x, y), x)) / relative)
@@ -85,92 +74,49 @@ def _draw_noise(
     return np.clip(noise, -MAX_NOISE, MAX_NOISE)
 
 
-def _parabola_minimum(
-    cells: CurveCells, window: FloatArray, noise: FloatArray
-) -> tuple[FloatArray | None, Minimum | None, Doubt | None]:
+def _minimum(
+    log_runs: LogRuns, cells: CurveCells, window: FloatArray, noise: FloatArray, level: float
+) -> tuple[IsoflopCurve, Minimum | None]:
     inside = window > 0
-    x = cells.log_n[inside]
-    level = cells.log_loss[inside]
-    coefficients = fit_parabola(x, np.exp(level))
-    doubt = parabola_doubt(x, coefficients, float(np.exp(level.min())))
-    if doubt:
-        return None if len(x) < 3 else coefficients, None, doubt
-    drawn = np.exp(level + noise @ cells.average[inside].T)
-    c2, c1, c0 = fit_parabola(x, drawn.T)
-    good = c2 > 0
-    vertex = np.where(good, -c1 / np.where(good, 2 * c2, 1.0), np.nan)
-    # A replicate without a minimum inside the window has it at the edge or beyond: it is kept, at the edge.
-    vertex = np.clip(vertex, x[0] - np.log(2), x[-1] + np.log(2))
-    return (
-        coefficients,
-        Minimum(
-            log_n=float(-coefficients[1] / (2 * coefficients[0])),
-            loss=float(coefficients[2] - coefficients[1] ** 2 / (4 * coefficients[0])),
-            log_n_replicates=vertex,
-            loss_replicates=np.maximum(c2 * vertex**2 + c1 * vertex + c0, 1e-9),
-        ),
-        None,
-    )
-
-
-def _akima(cells: CurveCells, noise: FloatArray) -> Minimum | None:
-    if len(cells.log_n) < MIN_SIZES:
-        return None
-    drawn = np.exp(cells.log_loss + np.concatenate([np.zeros((1, len(noise[0]))), noise]) @ cells.average.T)
-    log_n, loss = akima_minimum(cells.log_n, drawn)
-    if not np.isfinite(log_n[0]):
-        return None
-    return Minimum(log_n=float(log_n[0]), loss=float(loss[0]), log_n_replicates=log_n[1:], loss_replicates=loss[1:])
-
-
-def _line(name: str, log_runs: LogRuns, minima: tuple[Minimum | None, ...], level: float) -> LineMethod | LawFit:
-    usable = [i for i, m in enumerate(minima) if m is not None]
-    found = [m for m in minima if m is not None]
-    if len(found) < MIN_BUDGETS:
-        return refused_law(
-            name,
-            f"{len(found)} of {len(minima)} budgets have a usable minimum; a line needs {MIN_BUDGETS}.",
-            len(log_runs),
-        )
-    x = log_runs.log_budgets[usable]
-    log_n = np.stack([np.concatenate([[m.log_n], m.log_n_replicates]) for m in found], axis=1)
-    loss = np.stack([np.concatenate([[m.loss], m.loss_replicates]) for m in found], axis=1)
-    # A replicate that lost its minimum takes the budget's point value.
-    log_n, loss = np.where(np.isfinite(log_n), log_n, log_n[0]), np.where(np.isfinite(loss), loss, loss[0])
-    return draw_line(name, log_runs, x, log_n, loss, level, f"{len(found)} of {len(minima)} budgets")
-
-
-def _describe(
-    log_runs: LogRuns,
-    cells: CurveCells,
-    window: FloatArray,
-    found: tuple[FloatArray | None, Minimum | None, Doubt | None],
-    level: float,
-) -> IsoflopCurve:
-    coefficients, minimum, doubt = found
+    x, log_loss = cells.log_n[inside], cells.log_loss[inside]
+    parabola = fit_parabola(x, np.exp(log_loss))
+    doubt = isoflop_curve.parabola_doubt(x, parabola, float(np.exp(log_loss.min())))
+    minimum = None if doubt else _replicated(x, parabola, np.exp(log_loss + noise @ cells.average[inside].T))
     n_opt = d_opt = loss_opt = None
     if minimum is not None:
-        kept = np.isfinite(minimum.log_n_replicates)
-        log_n = np.concatenate([[minimum.log_n], minimum.log_n_replicates[kept]])
+        log_n, loss = (column[np.isfinite(minimum.log_n)] for column in minimum)
         n_opt = _minimum_interval(log_n, level)
         d_opt = _minimum_interval(log_runs.flops.log_tokens(log_runs.log_budgets[cells.index], log_n), level)
-        loss_opt = interval_of(np.concatenate([[minimum.loss], minimum.loss_replicates[kept]]), level)
-    return IsoflopCurve(
+        loss_opt = interval_of(loss, level)
+    curve = IsoflopCurve(
         compute_budget=float(log_runs.budgets[cells.index]),
         num_params=np.exp(cells.log_n),
         loss=np.exp(cells.log_loss),
         in_window=window,
-        coefficients=None if coefficients is None else (*(float(c) for c in coefficients),),  # type: ignore[arg-type]
+        coefficients=None if len(x) < 3 else (*(float(c) for c in parabola),),  # type: ignore[arg-type]
         n_opt=n_opt,
         d_opt=d_opt,
         loss_opt=loss_opt,
         code=None if doubt is None else doubt.code,
         reason=None if doubt is None else doubt.reason,
     )
+    return curve, minimum
+
+
+def _replicated(x: FloatArray, parabola: FloatArray, drawn: FloatArray) -> Minimum:
+    """The vertex of a parabola and of those through replicates of the losses, (R, n)."""
+    c2, c1, c0 = fit_parabola(x, drawn.T)
+    good = c2 > 0
+    vertex = np.where(good, -c1 / np.where(good, 2 * c2, 1.0), np.nan)
+    # A replicate without a minimum inside the window has it at the edge or beyond: it is kept, at the edge.
+    vertex = np.clip(vertex, x[0] - np.log(2), x[-1] + np.log(2))
+    loss = np.maximum(c2 * vertex**2 + c1 * vertex + c0, 1e-9)
+    c2, c1, c0 = parabola
+    return Minimum(np.append(-c1 / (2 * c2), vertex), np.append(c0 - c1**2 / (4 * c2), loss))
 
 
 def _minimum_interval(logs: FloatArray, level: float) -> Interval:
     """Interval of the size or tokens at a minimum, by noise and by the parabola's own form."""
-    found = widened_interval(interval_of(logs, level), normal_quantile(level) * PARABOLA_ERROR)
+    found = widened_interval(interval_of(logs, level), normal_quantile(level) * isoflop_curve.PARABOLA_ERROR)
     value, low, high = (float(np.exp(end)) for end in (found.value, found.low, found.high))
     return Interval(value=value, low=low, high=high, level=level)

@@ -1,8 +1,7 @@
 """IsoFLOP curves: the minimum of each, and whether it is usable.
 
-A parabola in ln N over the sizes near the budget's best, as in Hoffmann et al. 2022 (arXiv:2203.15556)
-section 3.2, or Akima's spline through all sizes, as in Porian et al. 2024 (arXiv:2406.19146). Unlike them,
-a curve that bends down, has its minimum at an edge or has too few sizes is refused, with the reason.
+A parabola in ln N over the sizes near the budget's best, as in Hoffmann et al. 2022 (arXiv:2203.15556) section 3.2.
+Unlike theirs, a curve that bends down, has its minimum at an edge or has too few sizes is refused, with the reason.
 """
 
 from dataclasses import dataclass
@@ -11,19 +10,19 @@ from typing import NamedTuple
 import numpy as np
 
 from flops_fit.fitting.inputs.log_runs import LogRuns
-from flops_fit.fitting.methods.result import CurveCode, IsoflopCurve
+from flops_fit.fitting.methods.result import CurveCode
 from flops_fit.quantities import count_of
 from flops_fit.records import FloatArray
 
 MIN_SIZES = 4
 """A parabola through three points always fits: nothing would be left to check it with."""
 SAME_SIZE = 0.01
-"""Sizes within 1% are one size: a spline through both would follow their noise."""
+"""Sizes within 1% are one size, of more weight."""
 PARABOLA_ERROR = 0.11
 """Sd of ln N_opt that a parabola's own form adds to noise. With it 90% of the 114 minima on ten RefinedWeb sweeps of
 Porian et al. hold the N_opt that they publish (porian_rw_optima.csv); by noise alone 48% do. The rms error is .13."""
-# An interpolated minimum this far below the lowest run is an overshoot of the spline, in log loss.
 MAX_OVERSHOOT = 0.1
+"""Log loss: a minimum this far below the lowest run follows scatter."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -45,25 +44,12 @@ class Doubt(NamedTuple):
     reason: str
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Minimum:
-    """The minimum of one curve and of its replicates."""
+class Minimum(NamedTuple):
+    """The minimum of one curve (row 0) and of its replicates, shape (1 + R,)."""
 
-    log_n: float
-    loss: float
-    log_n_replicates: FloatArray
-    """Shape (R,); NaN where a replicate has no minimum inside."""
-    loss_replicates: FloatArray
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Minima:
-    """The minima of all budgets, by parabola and by spline; None where a budget has no usable one."""
-
-    curves: tuple[IsoflopCurve, ...]
-    """What the parabolas show."""
-    parabolas: tuple[Minimum | None, ...]
-    splines: tuple[Minimum | None, ...]
+    log_n: FloatArray
+    """NaN where a replicate has no minimum inside."""
+    loss: FloatArray
 
 
 def curve_cells(log_runs: LogRuns) -> tuple[CurveCells, ...]:
@@ -76,14 +62,8 @@ def curve_cells(log_runs: LogRuns) -> tuple[CurveCells, ...]:
         weight = log_runs.weight[order]
         average = np.zeros((cell[-1] + 1, len(log_runs)))
         average[cell, order] = weight / np.bincount(cell, weight)[cell]
-        cells.append(
-            CurveCells(
-                index=index,
-                log_n=average @ log_runs.log_n,
-                log_loss=average @ log_runs.fresh_log_loss,
-                average=average,
-            )
-        )
+        log_n, log_loss = average @ log_runs.log_n, average @ log_runs.fresh_log_loss
+        cells.append(CurveCells(index=index, log_n=log_n, log_loss=log_loss, average=average))
     return tuple(cells)
 
 
@@ -126,49 +106,6 @@ def parabola_doubt(log_n: FloatArray, coefficients: FloatArray, lowest: float) -
     if c0 - c1 * c1 / (4 * c2) < lowest * np.exp(-MAX_OVERSHOOT):
         return Doubt("scattered_curve", "the parabola falls far below every run, so it follows their scatter")
     return None
-
-
-def akima_minimum(log_n: FloatArray, losses: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Minimum of Akima's spline for every row of losses.
-
-    Args:
-        log_n: Sizes, ascending, shape (n,), n >= 4.
-        losses: Shape (R, n).
-
-    Returns:
-        ln N and loss at the minimum, each (R,); NaN where it lies at the first or last size.
-
-    Source: Akima 1970, J. ACM 17:589; end slopes by his parabolic extension.
-    """
-    step = np.diff(log_n)
-    slopes = np.diff(losses, axis=1) / step
-    first, last = slopes[:, :1], slopes[:, -1:]
-    second, before = slopes[:, 1:2], slopes[:, -2:-1]
-    padded = np.concatenate(
-        [3 * first - 2 * second, 2 * first - second, slopes, 2 * last - before, 3 * last - 2 * before], axis=1
-    )
-    right, left = np.abs(np.diff(padded, axis=1))[:, 2:], np.abs(np.diff(padded, axis=1))[:, :-2]
-    total = left + right
-    even = 0.5 * (padded[:, 1:-2] + padded[:, 2:-1])
-    tangent = np.where(
-        total > 1e-12,
-        (right * padded[:, 1:-2] + left * padded[:, 2:-1]) / np.maximum(total, 1e-12),
-        even,
-    )
-    t = np.linspace(0, 1, 41)
-    h00, h10 = 2 * t**3 - 3 * t**2 + 1, t**3 - 2 * t**2 + t
-    h01, h11 = -2 * t**3 + 3 * t**2, t**3 - t**2
-    curve = (
-        losses[:, :-1, None] * h00
-        + losses[:, 1:, None] * h01
-        + step[:, None] * (tangent[:, :-1, None] * h10 + tangent[:, 1:, None] * h11)
-    ).reshape(len(losses), -1)
-    position = (log_n[:-1, None] + step[:, None] * t).reshape(-1)
-    best = np.argmin(curve, axis=1)
-    value = curve[np.arange(len(losses)), best]
-    inside = (position[best] > log_n[0] + 1e-9) & (position[best] < log_n[-1] - 1e-9)
-    inside &= value > losses.min(axis=1) * np.exp(-MAX_OVERSHOOT)
-    return np.where(inside, position[best], np.nan), np.where(inside, value, np.nan)
 
 
 def _smooth(values: FloatArray) -> FloatArray:

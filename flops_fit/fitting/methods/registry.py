@@ -12,7 +12,7 @@ import numpy as np
 from flops_fit.errors import ConfigError, FitError
 from flops_fit.fitting.inputs.log_runs import LogRuns
 from flops_fit.fitting.methods.approach1 import fit_approach1
-from flops_fit.fitting.methods.approach2 import find_minima, fit_akima, fit_approach2
+from flops_fit.fitting.methods.approach2 import find_minima, fit_approach2
 from flops_fit.fitting.methods.approach3 import fit_approach3, fit_windowed
 from flops_fit.fitting.methods.data_constrained import fit_repeated_data
 from flops_fit.fitting.methods.extended.law import fit_extended_law
@@ -43,7 +43,6 @@ def register(*methods: Method) -> tuple[Method, ...]:
 METHODS: tuple[Method, ...] = register(
     Method(name="approach1", title="Approach 1", fit=fit_approach1),
     Method(name="approach2", title="Approach 2", fit=fit_approach2, preference=4, stacked=True),
-    Method(name="akima", title="Akima spline", fit=fit_akima, preference=5),
     Method(name="approach3", title="Approach 3", fit=fit_approach3, preference=3, has_surface=True),
     Method(
         name="windowed", title="Windowed Approach 3", fit=fit_windowed, preference=2, stacked=True, has_surface=True
@@ -180,14 +179,14 @@ def fit_methods(log_runs: LogRuns, options: FitOptions, *, count: int, all_runs:
         all_runs: Finished runs, those with many epochs included; None leaves out what needs them.
     """
     rng = np.random.default_rng(options.seed)
-    minima = find_minima(log_runs, options, rng, count=count)
+    curves, minima = find_minima(log_runs, options, rng, count=count)
     inputs = FitInputs(
         log_runs=log_runs, minima=minima, options=options, rng=rng, num_resamples=count, all_runs=all_runs
     )
     outcomes = {method.name: _fit(method, inputs) for method in METHODS}
     return Methods(
         log_runs=log_runs,
-        curves=minima.curves,
+        curves=curves,
         fitted={n: m for n, m in outcomes.items() if not isinstance(m, LawFit | NotApplicable)},
         refused={n: m for n, m in outcomes.items() if isinstance(m, LawFit)},
         not_applicable={n: m.reason for n, m in outcomes.items() if isinstance(m, NotApplicable)},
