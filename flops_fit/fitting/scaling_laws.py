@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from flops_fit.errors import ConfigError, FitError
+from flops_fit.fitting.backtest.recommendation import Recommendation
 from flops_fit.fitting.backtest.stack import Stack
 from flops_fit.fitting.backtest.trials import Trial, log_n_at_ratio
 from flops_fit.fitting.flops_function import FlopsFunction
@@ -16,7 +17,6 @@ from flops_fit.fitting.options import FitOptions
 from flops_fit.fitting.parameter_counts import ParameterCount
 from flops_fit.fitting.predict import LEADING_CODES, make_prediction
 from flops_fit.fitting.prediction import Prediction
-from flops_fit.fitting.recommendation import Recommendation
 from flops_fit.fitting.trust import Trust, judge
 from flops_fit.fitting.uncertainty.spread import Spread
 from flops_fit.quantities import count_of, format_flops

@@ -10,14 +10,16 @@ to .2 at 100 times the largest budget, against .67 to .92 (tests/benchmarks/fitt
 The loss is such an average at every distance, of the laws that the registry marks for it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from flops_fit.fitting.backtest.form_error import REACH_OFFSET, FormError, form_distance
-from flops_fit.fitting.methods.registry import loss_methods, stacked_methods
-from flops_fit.fitting.methods.result import FittedMethod
+from flops_fit.fitting.backtest.form_error import REACH_OFFSET, FormError, form_distance, form_error, widen_law
+from flops_fit.fitting.backtest.trials import Trial
+from flops_fit.fitting.methods.registry import Methods, loss_methods, stacked_methods
+from flops_fit.fitting.methods.result import FittedMethod, LawFit, with_law
+from flops_fit.fitting.options import FitOptions
 from flops_fit.fitting.uncertainty.resampling import normal_quantile
 from flops_fit.fitting.uncertainty.spread import Spread
 from flops_fit.records import FloatArray
@@ -36,10 +38,16 @@ class Stack:
 
     methods: Mapping[str, FittedMethod]
     forms: Mapping[str, FormError]
+    """Of every law, those that were not fitted included."""
     log_low: float
     """ln of the smallest budget."""
     log_top: float
     """ln of the largest budget."""
+
+    @property
+    def laws(self) -> dict[str, LawFit]:
+        """The laws of the fitted methods."""
+        return {name: method.law for name, method in self.methods.items()}
 
     def alone(self, name: str, log_compute: FloatArray, level: float) -> tuple[Spread, Spread]:
         """Log: one law's ln N_opt and ln loss there, its model-form error included, shape (m,)."""
@@ -83,6 +91,17 @@ class Stack:
         shared = (1 - KEPT) * np.clip((reach - ALONE) / (STACKED - ALONE), 0.0, 1.0)
         total = sum(precision.values())
         return {name: shared * p / total + (1 - shared) * (name == first) for name, p in precision.items()}
+
+
+def make_stack(methods: Methods, trials: Sequence[Trial], options: FitOptions) -> Stack:
+    """The fitted methods with their model-form errors by the trials, which widen the exponents of their laws too."""
+    forms = {name: form_error(name, trials, options) for name in methods.laws}
+    fitted = {
+        name: with_law(method, widen_law(method.law, forms[name], options.level))
+        for name, method in methods.fitted.items()
+    }
+    log_runs = methods.log_runs
+    return Stack(methods=fitted, forms=forms, log_low=float(log_runs.log_budgets[0]), log_top=log_runs.log_c_top)
 
 
 def _precisions(spreads: Mapping[str, Spread]) -> dict[str, FloatArray]:

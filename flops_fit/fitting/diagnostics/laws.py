@@ -4,10 +4,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from flops_fit.fitting.backtest.recommendation import default_law
 from flops_fit.fitting.methods.approach3 import ParametricMethod
 from flops_fit.fitting.methods.chinchilla.fit import make_problem, parametric_information
 from flops_fit.fitting.methods.registry import Methods, method_phrase, method_title, stacked_methods
-from flops_fit.fitting.recommendation import default_law
 from flops_fit.fitting.scaling_laws import ScalingLaws
 from flops_fit.quantities import format_count
 from flops_fit.records import Finding
@@ -118,8 +118,8 @@ def _backtest(laws: ScalingLaws) -> Iterator[Finding]:
             advice="With five budgets or more the smaller ones can predict the larger.",
         )
         return
-    z_loss = float(np.sqrt(np.mean([(t.loss_error / np.hypot(t.loss_sd, t.loss_observed_sd)) ** 2 for t in own])))
-    sized = [t.n_error / np.hypot(t.n_sd, t.n_observed_sd) for t in own if t.n_error is not None]
+    z_loss = float(np.sqrt(np.mean([(t.loss.error / t.loss.total_sd) ** 2 for t in own])))
+    sized = [t.n.error / t.n.total_sd for t in own if t.n is not None]
     z_size = float(np.sqrt(np.mean(np.square(sized)))) if sized else 0.0
     for what, z, added in (
         ("N_opt", z_size, laws.recommendation.n_form_sd),

@@ -4,8 +4,8 @@ A new method is a file beside this one and an entry at the end of `METHODS`: at 
 one random generator in this order, so an entry in between would change the resamples of those after it.
 """
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from flops_fit.fitting.methods.data_constrained import fit_repeated_data
 from flops_fit.fitting.methods.extended.law import fit_extended_law
 from flops_fit.fitting.methods.farseer import fit_farseer
 from flops_fit.fitting.methods.method import FitInputs, Method, NotApplicable
-from flops_fit.fitting.methods.result import FittedMethod, IsoflopCurve, LawFit, refused_law, with_law
+from flops_fit.fitting.methods.result import FittedMethod, IsoflopCurve, LawFit, refused_law
 from flops_fit.fitting.options import FitOptions
 from flops_fit.records import RunTable
 from flops_fit.schema import unknown_name
@@ -152,21 +152,10 @@ class Methods:
         return {name: law.reason for name, law in self.refused.items()} | self.not_applicable
 
     @property
-    def fitted_laws(self) -> dict[str, LawFit]:
-        """The laws of fitted methods."""
-        return {name: method.law for name, method in self.fitted.items()}
-
-    @property
     def laws(self) -> dict[str, LawFit]:
         """The laws of fitted and refused methods."""
-        found = self.fitted_laws | self.refused
+        found = {name: method.law for name, method in self.fitted.items()} | self.refused
         return {method.name: found[method.name] for method in METHODS if method.name in found}
-
-    def with_laws(self, change: Callable[[LawFit], LawFit]) -> "Methods":
-        """Returns the same with the law of each fitted method changed."""
-        return replace(
-            self, fitted={name: with_law(method, change(method.law)) for name, method in self.fitted.items()}
-        )
 
 
 def fit_methods(log_runs: LogRuns, options: FitOptions, *, count: int, all_runs: RunTable | None = None) -> Methods:
