@@ -1,7 +1,7 @@
 """The result of a fit: every method's law, the recommended one and why, and the findings."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,8 +15,8 @@ from flops_fit.fitting.methods.registry import STACK, check_law, not_fitted, sta
 from flops_fit.fitting.methods.result import BacktestRow, FittedMethod, IsoflopCurve, LawFit, plain_law
 from flops_fit.fitting.options import FitOptions
 from flops_fit.fitting.parameter_counts import ParameterCount
-from flops_fit.fitting.predict import LEADING_CODES, make_prediction
-from flops_fit.fitting.prediction import Prediction
+from flops_fit.fitting.predict import LEADING_CODES, diagnose_range, diagnose_size, ends_of, estimate_of, interval_basis
+from flops_fit.fitting.prediction import Baseline, Prediction
 from flops_fit.fitting.trust import Trust, judge
 from flops_fit.fitting.uncertainty.spread import Spread
 from flops_fit.quantities import count_of, format_flops
@@ -92,41 +92,42 @@ class ScalingLaws:
         """
         if not (np.isfinite(compute) and compute > 0):
             raise ConfigError(f"compute: got {compute}, expected a positive number of FLOPs.")
-        name = self._law_name(law)
-        level = self._level(level)
+        name, level = self._law_name(law), self._level(level)
         log_c = np.array([np.log(compute)])
         n, loss = self._spreads(law, log_c, level)
-        weights = {name: 1.0} if self._asks_for_one(law) else self._weights(log_c)
-        log_n = np.array([log_n_at_ratio(self.flops, float(log_c[0]))])
-        baseline = self.methods[name].log_loss_at(log_n, self.flops.log_tokens(log_c, log_n), level)
-        rivals = {
-            rival: self.stack.alone(rival, log_c, level)[0] for rival in stacked_methods() if rival in self.methods
-        }
-        prediction = make_prediction(
-            law=name if weights[name] == 1.0 else STACK,
-            weights=weights,
+        weights = {name: 1.0}
+        rivals: dict[str, Spread] = {}
+        if not self._asks_for_one(law):
+            weights = {key: float(w[0]) for key, w in self.stack.weights(name, log_c).items() if w[0] > 0}
+            members = [rival for rival in stacked_methods() if rival in self.methods]
+            rivals = {rival: self.stack.alone(rival, log_c, level)[0] for rival in members}
+        findings = (
+            *diagnose_range(compute, self.min_compute, self.max_compute, self._tested_factor(name)),
+            *diagnose_size(n, rivals, self.flops),
+        )
+        differ = any(f.code == "methods_disagree" for f in findings)
+        of_the_fit = [f for f in self.findings if not (differ and f.code == "methods_disagree")]
+        leading = tuple(f for f in findings if f.code in LEADING_CODES)
+        used = name if weights[name] == 1.0 else STACK
+        log_n = ends_of(n)
+        log_d = self.flops.log_tokens(log_c, log_n)
+        nearby, _ = self._spreads(law, log_c[0] + np.array([-0.5, 0.5]), level)
+        return Prediction(
             compute=float(compute),
+            law=used,
+            weights=weights,
             level=level,
-            min_compute=self.min_compute,
-            max_compute=self.max_compute,
-            tested_factor=self._tested_factor(name),
-            size=n,
-            loss=loss,
-            exponent=self._exponent(law, log_c, level),
-            rivals={} if self._asks_for_one(law) else rivals,
-            flops=self.flops,
-            baseline_log_n=float(log_n[0]),
-            baseline_log_loss=None if baseline is None else float(baseline.value[0]),
-            num_trials=sum(t.law == name for t in self.trials),
+            extrapolation_factor=float(compute) / self.max_compute,
+            num_params_estimate=estimate_of(log_n),
+            num_tokens_estimate=estimate_of(log_d),
+            tokens_per_param_estimate=estimate_of(log_d - log_n),
+            loss_estimate=estimate_of(ends_of(loss)),
+            exponent=float(nearby.value[1] - nearby.value[0]),
+            baseline=self._baseline(name, log_c, level),
+            interval_basis=interval_basis(used, weights, level, sum(t.law == name for t in self.trials)),
+            findings=findings,
+            trust=judge((*findings, *of_the_fit), recommended=name, reason=self.reason, leading=leading),
         )
-        of_the_fit = [f for f in self.findings if not (prediction.rivals_differ and f.code == "methods_disagree")]
-        trust = judge(
-            (*prediction.findings, *of_the_fit),
-            recommended=name,
-            reason=self.reason,
-            leading=tuple(f for f in prediction.findings if f.code in LEADING_CODES),
-        )
-        return replace(prediction, trust=trust)
 
     def n_opt_band(
         self, compute: FloatArray, *, law: str | None = None, level: float | None = None
@@ -226,14 +227,16 @@ class ScalingLaws:
     def _asks_for_one(self, law: str | None) -> bool:
         return law is not None or self.options.law is not None
 
-    def _weights(self, log_compute: FloatArray) -> dict[str, float]:
-        weights = self.stack.weights(self._law_name(None), log_compute)
-        return {name: float(w[0]) for name, w in weights.items() if w[0] > 0}
-
-    def _exponent(self, law: str | None, log_compute: FloatArray, level: float) -> float:
-        """The slope d ln N_opt / d ln C of the answer at C, over one e-fold."""
-        n, _ = self._spreads(law, log_compute[0] + np.array([-0.5, 0.5]), level)
-        return float(n.value[1] - n.value[0])
+    def _baseline(self, name: str, log_c: FloatArray, level: float) -> Baseline:
+        """D/N = 20 at ln C of shape (1,), with the loss that one law expects there."""
+        log_n = np.array([log_n_at_ratio(self.flops, float(log_c[0]))])
+        log_d = self.flops.log_tokens(log_c, log_n)
+        loss = self.methods[name].log_loss_at(log_n, log_d, level)
+        return Baseline(
+            num_params=float(np.exp(log_n[0])),
+            num_tokens=float(np.exp(log_d[0])),
+            loss=None if loss is None else float(np.exp(loss.value[0])),
+        )
 
     def _loss_bounds(self) -> tuple[float, float]:
         seen = np.log(self.runs.loss)
