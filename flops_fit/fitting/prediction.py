@@ -57,15 +57,10 @@ class Prediction:
     baseline: Baseline
     interval_basis: str
     """What the intervals include and how their coverage was measured; for people."""
-    findings: tuple[Finding, ...] = ()
+    findings: tuple[Finding, ...]
     """What to know about this prediction in particular."""
-    trust: Trust | None = None
-    """Whether to use it, by the findings of the fit and its own; None only while it is being made."""
-
-    @property
-    def rivals_differ(self) -> bool:
-        """Whether the methods differ so much at this budget that a finding states it."""
-        return any(f.code == "methods_disagree" for f in self.findings)
+    trust: Trust
+    """Whether to use it, by the findings of the fit and its own."""
 
     @property
     def num_params(self) -> float:
@@ -108,46 +103,33 @@ class Prediction:
         return self.loss_estimate.interval
 
     def __repr__(self) -> str:
-        lines = [] if self.trust is None else [self.trust.headline]
-        rows = (
-            ("N", self.num_params_estimate),
-            ("D", self.num_tokens_estimate),
-            ("D/N", self.tokens_per_param_estimate),
-        )
-        lines.append(
-            f"Prediction at C = {format_flops(self.compute)} FLOPs, law={self.law}, {self.level:.0%} intervals:"
-        )
-        lines += [
+        rows = {"N": self.num_params_estimate, "D": self.num_tokens_estimate, "D/N": self.tokens_per_param_estimate}
+        lines = [
             f"  {name} = {format_count(e.value)} [{format_count(e.interval[0])}, {format_count(e.interval[1])}]"
-            for name, e in rows
+            for name, e in rows.items()
         ]
         low, high = self.loss_interval
-        lines.append(f"  loss = {self.loss:.4g} [{low:.4g}, {high:.4g}]")
-        return "\n".join([*lines, f"  N_opt ~ C^{self.exponent:.3f} there"])
+        head = f"Prediction at C = {format_flops(self.compute)} FLOPs, law={self.law}, {self.level:.0%} intervals:"
+        loss = f"  loss = {self.loss:.4g} [{low:.4g}, {high:.4g}]"
+        return "\n".join([self.trust.headline, head, *lines, loss, f"  N_opt ~ C^{self.exponent:.3f} there"])
 
     def to_plain(self) -> dict[str, Any]:
         """The object that `predict --json` prints: plain floats, intervals as [low, high]."""
-        estimates = {
-            "num_params": self.num_params_estimate,
-            "num_tokens": self.num_tokens_estimate,
-            "tokens_per_param": self.tokens_per_param_estimate,
-            "loss": self.loss_estimate,
-        }
         plain: dict[str, Any] = {"compute": self.compute}
-        for name, estimate in estimates.items():
+        for name in ("num_params", "num_tokens", "tokens_per_param", "loss"):
+            estimate: Estimate = getattr(self, f"{name}_estimate")
             plain[name] = estimate.value
             plain[f"{name}_interval"] = list(estimate.interval)
             plain[f"{name}_statistical_interval"] = list(estimate.statistical_interval)
             plain[f"{name}_form_interval"] = list(estimate.form_interval)
-        return {
-            **plain,
-            "level": self.level,
-            "extrapolation_factor": self.extrapolation_factor,
-            "law": self.law,
-            "weights": dict(self.weights),
-            "exponent": self.exponent,
-            "interval_basis": self.interval_basis,
-            "baseline": to_plain(self.baseline),
-            "findings": to_plain(self.findings),
-            "trust": None if self.trust is None else self.trust.to_plain(),
-        }
+        others = (
+            "level",
+            "extrapolation_factor",
+            "law",
+            "weights",
+            "exponent",
+            "interval_basis",
+            "baseline",
+            "findings",
+        )
+        return {**plain, **{name: to_plain(getattr(self, name)) for name in others}, "trust": self.trust.to_plain()}

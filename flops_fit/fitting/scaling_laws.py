@@ -24,6 +24,9 @@ from flops_fit.records import ExcludedRun, Finding, FloatArray, RunTable
 from flops_fit.schema import to_plain
 
 LOSS_REACH = float(np.log(1000.0))
+"""A loss is within a factor of 1000 of what was seen."""
+Band = tuple[FloatArray, FloatArray, FloatArray]
+"""Values, their lower and their upper ends, each of shape (m,)."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -129,27 +132,21 @@ class ScalingLaws:
             trust=judge((*findings, *of_the_fit), recommended=name, reason=self.reason, leading=leading),
         )
 
-    def n_opt_band(
-        self, compute: FloatArray, *, law: str | None = None, level: float | None = None
-    ) -> tuple[FloatArray, FloatArray, FloatArray]:
+    def n_opt_band(self, compute: FloatArray, *, law: str | None = None, level: float | None = None) -> Band:
         """N_opt, its lower and its upper end at each C of shape (m,), for drawing."""
         n, _ = self._spreads(law, np.log(compute), self._level(level))
-        return np.exp(n.value), np.exp(n.low), np.exp(n.high)
+        return _band(n)
 
-    def d_opt_band(
-        self, compute: FloatArray, *, law: str | None = None, level: float | None = None
-    ) -> tuple[FloatArray, FloatArray, FloatArray]:
+    def d_opt_band(self, compute: FloatArray, *, law: str | None = None, level: float | None = None) -> Band:
         """D_opt, its lower and its upper end at each C of shape (m,)."""
         n, _ = self._spreads(law, np.log(compute), self._level(level))
-        log_d = [self.flops.log_tokens(np.log(compute), log_n) for log_n in (n.value, n.high, n.low)]
-        return np.exp(log_d[0]), np.exp(log_d[1]), np.exp(log_d[2])
+        value, low, high = (np.exp(self.flops.log_tokens(np.log(compute), v)) for v in (n.value, n.high, n.low))
+        return value, low, high
 
-    def loss_band(
-        self, compute: FloatArray, *, law: str | None = None, level: float | None = None
-    ) -> tuple[FloatArray, FloatArray, FloatArray]:
+    def loss_band(self, compute: FloatArray, *, law: str | None = None, level: float | None = None) -> Band:
         """Loss at the optimum, its lower and its upper end at each C of shape (m,)."""
         _, loss = self._spreads(law, np.log(compute), self._level(level))
-        return np.exp(loss.value), np.exp(loss.low), np.exp(loss.high)
+        return _band(loss)
 
     def loss_at(
         self,
@@ -158,17 +155,14 @@ class ScalingLaws:
         *,
         law: str | None = None,
         level: float | None = None,
-    ) -> tuple[FloatArray, FloatArray, FloatArray] | None:
+    ) -> Band | None:
         """Loss at any (N, D) with its interval, as three arrays; None where the law has no L(N, D)."""
         name, level = self._law_name(law), self._level(level)
         log_n, log_d = np.atleast_1d(np.log(num_params)), np.atleast_1d(np.log(num_tokens))
         log_c = self.flops.log_flops_per_token(log_n) + log_d
         of_loss = self.stack.loss_at if self._asks_for_one(law) else self.stack.loss_together
         spread = of_loss(name, log_n, log_d, log_c, level)
-        if spread is None:
-            return None
-        spread = spread.bounded(*self._loss_bounds())
-        return np.exp(spread.value), np.exp(spread.low), np.exp(spread.high)
+        return None if spread is None else _band(spread.bounded(*self._loss_bounds()))
 
     def to_plain(self) -> dict[str, Any]:
         """The object that `fit --json` prints."""
@@ -191,9 +185,8 @@ class ScalingLaws:
         law = None if self.recommended is None else self.laws[self.recommended]
         if law is not None and law.a is not None and law.b is not None:
             a, b = (f"{x.value:.3g} [{x.low:.3g}, {x.high:.3g}]" for x in (law.a, law.b))
-            lines.append(
-                f"ScalingLaws, law={law.name}: N_opt ~ C^{a}, D_opt ~ C^{b}, {self.options.level:.0%} intervals"
-            )
+            exponents = f"N_opt ~ C^{a}, D_opt ~ C^{b}, {self.options.level:.0%} intervals"
+            lines.append(f"ScalingLaws, law={law.name}: {exponents}")
         runs, budgets = count_of(len(self.runs), "run"), count_of(len(self.isoflop_curves), "budget")
         span = f"{format_flops(self.min_compute)} to {format_flops(self.max_compute)} FLOPs"
         return "\n".join([*lines, f"{runs} at {budgets} from {span}, {len(self.runs_excluded)} excluded"])
@@ -220,7 +213,7 @@ class ScalingLaws:
         """A law's answer where one is asked for, else that of all laws together; held to what is possible."""
         answer = self.stack.alone if self._asks_for_one(law) else self.stack.together
         n, loss = answer(self._law_name(law), log_compute, level)
-        # At least one parameter and one token; a loss is within a factor of 1000 of what was seen.
+        # At least one parameter and one token.
         most = log_compute - float(np.median(self.flops.log_ratio))
         return n.bounded(0.0, np.maximum(most, 0.0)), loss.bounded(*self._loss_bounds())
 
@@ -241,3 +234,7 @@ class ScalingLaws:
     def _loss_bounds(self) -> tuple[float, float]:
         seen = np.log(self.runs.loss)
         return float(seen.min()) - LOSS_REACH, float(seen.max()) + LOSS_REACH
+
+
+def _band(spread: Spread) -> Band:
+    return np.exp(spread.value), np.exp(spread.low), np.exp(spread.high)
