@@ -69,8 +69,8 @@ def fit_data_constrained(runs: RunTable, options: FitOptions) -> ParametricMetho
     rng = np.random.default_rng(options.seed)
     drawn = resample_weights(log_runs, min(options.num_bootstraps, MAX_RESAMPLES), rng)
     fits, constant, centre = _fit(log_runs, options, np.concatenate([log_runs.weight[None], drawn]), CONSTANTS)
-    law = describe_parametric("data_constrained", fits.theta, centre, log_runs, options.level)
     at_end = constant[0] in (CONSTANTS[0], CONSTANTS[-1])
+    law = describe_parametric("data_constrained", fits.theta, centre, log_runs, options.level)
     law = replace(
         law,
         parameters={**law.parameters, "R": interval_of(constant, options.level)},

@@ -28,10 +28,7 @@ class LineMethod:
         """Log: ln N_opt and ln loss there, at ln C of shape (m,)."""
         log_n = self.level_at_centre[:, None] + self.slope[:, None] * (log_compute - self.centre)
         log_loss = self.envelope.log_loss(log_compute)
-        return (
-            spread_of_replicates(log_n[0], log_n[1:], level),
-            spread_of_replicates(log_loss[0], log_loss[1:], level),
-        )
+        return spread_of_replicates(log_n, level), spread_of_replicates(log_loss, level)
 
     def log_loss_at(self, log_n: FloatArray, log_d: FloatArray, level: float) -> Spread | None:
         """None: a line through minima has no loss off the optimum."""
@@ -60,19 +57,14 @@ def draw_line(
     middle = log_n @ weight
     # log_c_middle, not the weighted centre: exponents are stated at one place for every method.
     log_n_middle = middle + slope * (log_runs.log_c_middle - centre)
-    cost_slope = log_runs.flops.slope(log_n_middle)
-    return LineMethod(
-        law=LawFit(
-            name=name,
-            outcome="converged",
-            reason=f"line through the minima of {used}",
-            parameters={"log_n_at_centre": interval_of(middle, level)},
-            a=interval_of(slope, level),
-            b=interval_of(1 - slope * cost_slope, level),
-            num_runs=len(log_runs),
-        ),
-        slope=slope,
-        level_at_centre=middle,
-        centre=centre,
-        envelope=fit_envelope(log_c, loss),
+    law = LawFit(
+        name=name,
+        outcome="converged",
+        reason=f"line through the minima of {used}",
+        parameters={"log_n_at_centre": interval_of(middle, level)},
+        a=interval_of(slope, level),
+        b=interval_of(1 - slope * log_runs.flops.slope(log_n_middle), level),
+        num_runs=len(log_runs),
     )
+    envelope = fit_envelope(log_c, loss)
+    return LineMethod(law=law, slope=slope, level_at_centre=middle, centre=centre, envelope=envelope)

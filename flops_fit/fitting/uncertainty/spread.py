@@ -61,14 +61,11 @@ class Spread:
         return np.asarray(low), np.asarray(high)
 
 
-def spread_of_replicates(value: FloatArray, replicates: FloatArray, level: float) -> Spread:
-    """Half-widths from replicates (R, m) around the point values (m,).
-
-    Percentiles, moved so that the interval always holds the point value.
-    """
+def spread_of_replicates(rows: FloatArray, level: float) -> Spread:
+    """Spread of the point values in row 0 of (1 + R, m) by the percentiles of the other rows, widened to hold them."""
+    value, zero = rows[0], np.zeros_like(rows[0])
     tail = (1 - level) / 2
-    low, high = np.quantile(replicates, [tail, 1 - tail], axis=0)
-    zero = np.zeros_like(value)
+    low, high = np.quantile(rows[1:], [tail, 1 - tail], axis=0)
     return Spread(value=value, down=np.maximum(value - low, 0), up=np.maximum(high - value, 0), form=zero)
 
 
