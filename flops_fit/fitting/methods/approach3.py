@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from flops_fit.fitting.inputs.log_runs import LogRuns, near_optimum
 from flops_fit.fitting.methods.chinchilla.fit import bounds_of, fit_parametric, make_problem
-from flops_fit.fitting.methods.chinchilla.optimum import parametric_optimum
 from flops_fit.fitting.methods.method import FitInputs
+from flops_fit.fitting.methods.optimum import parametric_optimum
 from flops_fit.fitting.methods.result import LawFit, refused_law
 from flops_fit.fitting.options import FitOptions
 from flops_fit.fitting.uncertainty.resampling import resample_weights

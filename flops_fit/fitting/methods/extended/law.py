@@ -20,9 +20,10 @@ from flops_fit.fitting.methods.extended.fit import ExtendedFits, Problem, bounds
 from flops_fit.fitting.methods.extended.form import LN_ALPHA, LN_BETA, LN_E, LN_K, NUM_PLAIN, Form
 from flops_fit.fitting.methods.extended.prior import shape_priors
 from flops_fit.fitting.methods.extended.walk import OUTSIDE, make_walk
+from flops_fit.fitting.methods.optimum import optimum_on_budgets
 from flops_fit.fitting.methods.result import LawFit, refused_law
 from flops_fit.fitting.options import FitOptions
-from flops_fit.fitting.uncertainty.resampling import group_correlation, t_quantile
+from flops_fit.fitting.uncertainty.resampling import design_effect, t_quantile
 from flops_fit.fitting.uncertainty.spread import Spread
 from flops_fit.records import FloatArray, Interval
 
@@ -30,8 +31,6 @@ MAX_MISFIT = 2.0
 """Noise alone gives 1; far runs that miss by more than this follow another law. At 1.5 the cut fired by chance."""
 MIN_RUNS = 8
 """The five Chinchilla parameters and three to estimate the noise; priors constrain the others."""
-REACH = 12.0
-"""The optimum is looked for this many e-folds of N around the middle of the runs."""
 OUTLYING = 5.0
 """An optimum of the middle budget this many e-folds beyond all sizes is none."""
 MIN_SHARE = 1e-3
@@ -82,26 +81,12 @@ class Weighed:
         return self.form.balance(self.fits.rows, *self._centred(flops, log_c, log_n), flops.slope(log_n))
 
     def optimum(self, flops: FlopsFunction, log_compute: FloatArray) -> FloatArray:
-        """Log: ln N_opt of every row, shape (R, m): where the balance along the budget changes sign.
+        """Log: ln N_opt of every row, shape (R, m): where the balance along the budget changes sign."""
 
-        Of several sign changes the one nearest the middle of the runs is taken, on a grid refined by bisection.
-        """
-        log_c = np.asarray(log_compute, dtype=np.float64)
-        rows, grid = np.arange(len(self.share)), np.linspace(-REACH, REACH, 49)
-        middle = 0.5 * (log_c - np.median(flops.log_ratio) + self.centre_n - self.centre_d)
-        low = np.empty((len(rows), len(log_c)))
-        for j, centre in enumerate(middle):
-            pays = self.balance(flops, log_c[j], centre + grid[None])
-            turns = (pays[:, :-1] > 0) & (pays[:, 1:] <= 0)
-            distance = np.where(turns, np.abs(grid[:-1]), np.inf)
-            cell = np.where(turns.any(1), np.argmin(distance, axis=1), np.argmin(np.abs(pays[:, :-1]), axis=1))
-            low[:, j] = centre + grid[cell]
-        high = low + (grid[1] - grid[0])
-        for _ in range(30):
-            centre = 0.5 * (low + high)
-            rising = self.balance(flops, log_c, centre) > 0
-            low, high = np.where(rising, centre, low), np.where(rising, high, centre)
-        return np.asarray(0.5 * (low + high))
+        def larger_pays(log_c: FloatArray, log_n: FloatArray) -> NDArray[np.bool_]:
+            return self.balance(flops, log_c, log_n) > 0
+
+        return optimum_on_budgets(larger_pays, (self.centre_n, self.centre_d), flops, log_compute)
 
     def sensitivity(self, flops: FlopsFunction, log_c: FloatArray, log_n: FloatArray) -> FloatArray:
         """Sensitivity d ln N_opt / d parameters = -(d balance / d p) / (d balance / d ln N), shape (R, m, p)."""
@@ -228,20 +213,11 @@ def _misfit(weighed: Weighed, log_runs: LogRuns, far: NDArray[np.bool_]) -> floa
 
 
 def _inflated(weighed: Weighed, log_runs: LogRuns) -> Weighed:
-    """Widens the covariance where runs share trunks: the design effect 1 + (runs per group - 1) rho."""
-    if not log_runs.is_clustered:
-        return weighed
+    """Widens the covariance where runs share trunks."""
     residual = log_runs.log_loss - weighed.average(weighed.log_loss(log_runs.log_n, log_runs.log_d)[0])
-    sizes = np.bincount(log_runs.group)
-    mean_size = float((sizes**2).sum() / sizes.sum())
-    effect = 1 + (mean_size - 1) * group_correlation(residual, log_runs.group)
-    fits = weighed.fits
-    wider = replace(
-        fits,
-        covariance=fits.covariance * effect,
-        covariance_shape_held=fits.covariance_shape_held * effect,
-    )
-    return replace(weighed, fits=wider)
+    effect, fits = design_effect(residual, log_runs.group), weighed.fits
+    covariance, shape_held = fits.covariance * effect, fits.covariance_shape_held * effect
+    return replace(weighed, fits=replace(fits, covariance=covariance, covariance_shape_held=shape_held))
 
 
 def _law(weighed: Weighed, log_runs: LogRuns, options: FitOptions) -> LawFit:
