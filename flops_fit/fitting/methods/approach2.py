@@ -15,7 +15,7 @@ from flops_fit.fitting.methods.optimum_line import LineMethod, draw_line
 from flops_fit.fitting.methods.result import IsoflopCurve, LawFit, refused_law
 from flops_fit.fitting.options import FitOptions
 from flops_fit.fitting.uncertainty.resampling import draw_noise, group_correlation, normal_quantile
-from flops_fit.fitting.uncertainty.spread import interval_of, widened_interval
+from flops_fit.fitting.uncertainty.spread import exp_interval, interval_of, widened_interval
 from flops_fit.records import FloatArray, Interval
 
 MIN_DOF = 3.0
@@ -117,6 +117,5 @@ def _replicated(x: FloatArray, parabola: FloatArray, drawn: FloatArray) -> Minim
 
 def _minimum_interval(logs: FloatArray, level: float) -> Interval:
     """Interval of the size or tokens at a minimum, by noise and by the parabola's own form."""
-    found = widened_interval(interval_of(logs, level), normal_quantile(level) * isoflop_curve.PARABOLA_ERROR)
-    value, low, high = (float(np.exp(end)) for end in (found.value, found.low, found.high))
-    return Interval(value=value, low=low, high=high, level=level)
+    form = normal_quantile(level) * isoflop_curve.PARABOLA_ERROR
+    return exp_interval(widened_interval(interval_of(logs, level), form))

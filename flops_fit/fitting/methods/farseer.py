@@ -22,7 +22,7 @@ from flops_fit.fitting.methods.result import LawFit, refused_law
 from flops_fit.fitting.options import FitOptions
 from flops_fit.fitting.uncertainty.resampling import design_effect, robust_sd, t_quantile
 from flops_fit.fitting.uncertainty.spread import Spread
-from flops_fit.records import FloatArray, Interval
+from flops_fit.records import FloatArray
 
 MIN_RUNS, MIN_SIZES = 10, 3
 NAMES = tuple(f"log_{curve}{part}" for curve in ("e", "B", "beta") for part in ("_at_centre", "_slope", "_bend"))
@@ -90,10 +90,7 @@ def fit_farseer(log_runs: LogRuns, options: FitOptions) -> FarseerMethod | LawFi
     a = log_n[:, 1] - log_n[:, 0]
     b = 1 - a * used.flops.slope(log_n.mean(axis=1))
     spread = _spread(np.column_stack([theta, np.tile(centre, (len(theta), 1)), a, b]), options.level, dof)
-    ends = zip(spread.value.tolist(), spread.low.tolist(), spread.high.tolist(), strict=True)
-    *parameters, a_interval, b_interval = (
-        Interval(value=v, low=lo, high=hi, level=options.level) for v, lo, hi in ends
-    )
+    *parameters, a_interval, b_interval = spread.intervals(options.level)
     law = LawFit(
         name="farseer",
         outcome="at_bound" if held else "converged" if converged else "not_converged",

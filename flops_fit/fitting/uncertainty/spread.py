@@ -31,6 +31,11 @@ class Spread:
         """Returns the same with value and ends held between what is possible."""
         return replace(self, value=np.clip(self.value, floor, ceiling), floor=floor, ceiling=ceiling)
 
+    def intervals(self, level: float) -> list[Interval]:
+        """The values with their ends, one interval each."""
+        rows = zip(self.value.tolist(), self.low.tolist(), self.high.tolist(), strict=True)
+        return [Interval(value=value, low=low, high=high, level=level) for value, low, high in rows]
+
     @property
     def ends(self) -> tuple[FloatArray, FloatArray]:
         """(low, high), statistical and form parts together."""
@@ -74,6 +79,12 @@ def interval_of(values: FloatArray, level: float) -> Interval:
     low, high = np.quantile(values[1:], [(1 - level) / 2, (1 + level) / 2])
     value = float(values[0])
     return Interval(value=value, low=min(float(low), value), high=max(float(high), value), level=level)
+
+
+def exp_interval(interval: Interval) -> Interval:
+    """Returns an interval in logs in natural units."""
+    value, low, high = (float(np.exp(end)) for end in (interval.value, interval.low, interval.high))
+    return replace(interval, value=value, low=low, high=high)
 
 
 def widened_interval(interval: Interval, added: float) -> Interval:

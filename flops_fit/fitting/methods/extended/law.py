@@ -17,14 +17,14 @@ from numpy.typing import NDArray
 from flops_fit.fitting.flops_function import FlopsFunction
 from flops_fit.fitting.inputs.log_runs import LogRuns, near_optimum, take_log_runs
 from flops_fit.fitting.methods.extended.fit import ExtendedFits, Problem, bounds, fit_extended
-from flops_fit.fitting.methods.extended.form import LN_ALPHA, LN_BETA, LN_E, LN_K, NUM_PLAIN, Form
+from flops_fit.fitting.methods.extended.form import NUM_PLAIN, Form
 from flops_fit.fitting.methods.extended.prior import shape_priors
 from flops_fit.fitting.methods.extended.walk import OUTSIDE, make_walk
 from flops_fit.fitting.methods.optimum import optimum_on_budgets
 from flops_fit.fitting.methods.result import LawFit, refused_law
 from flops_fit.fitting.options import FitOptions
 from flops_fit.fitting.uncertainty.resampling import design_effect, t_quantile
-from flops_fit.fitting.uncertainty.spread import Spread
+from flops_fit.fitting.uncertainty.spread import Spread, exp_interval
 from flops_fit.records import FloatArray, Interval
 
 MAX_MISFIT = 2.0
@@ -36,6 +36,7 @@ OUTLYING = 5.0
 MIN_SHARE = 1e-3
 """Priors with a smaller share of the evidence than this are dropped."""
 PLAIN_NAMES = ("E", "log_A_at_centre", "log_B_at_centre", "alpha", "beta", "k", "h")
+FITTED_AS_LOGS = ("E", "alpha", "beta", "k", "centre_N", "centre_D")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -109,8 +110,7 @@ class ExtendedMethod:
 
     def optimum(self, log_compute: FloatArray, level: float) -> tuple[Spread, Spread]:
         """Log: ln N_opt and ln loss there, at ln C of shape (m,)."""
-        log_c = np.asarray(log_compute, dtype=np.float64)
-        flops = self.log_runs.flops
+        log_c, flops = np.asarray(log_compute, dtype=np.float64), self.log_runs.flops
         log_n = self.weighed.optimum(flops, log_c)
         sensitivity = self.weighed.sensitivity(flops, log_c, log_n)
         expected = self.weighed.log_loss(log_n, flops.log_tokens(log_c, log_n))
@@ -143,9 +143,8 @@ def weigh_nearby(log_runs: LogRuns, options: FitOptions) -> tuple[Weighed, LogRu
         return refused_law("extended", f"{len(log_runs)} runs; at least {MIN_RUNS} are needed.", len(log_runs))
     for name, column in (("N", log_runs.log_n), ("D", log_runs.log_d)):
         if np.ptp(column) < 1e-3:
-            return refused_law(
-                "extended", f"{name} is the same in all runs, so its term cannot be separated from E.", len(log_runs)
-            )
+            reason = f"{name} is the same in all runs, so its term cannot be separated from E."
+            return refused_law("extended", reason, len(log_runs))
     near = near_optimum(log_runs, options.extended_near_optimum)
     if not near.all() and near.sum() >= max(MIN_RUNS, len(log_runs) // 4):
         nearby = take_log_runs(log_runs, near)
@@ -228,17 +227,13 @@ def _law(weighed: Weighed, log_runs: LogRuns, options: FitOptions) -> LawFit:
     dof, sigma = (float(weighed.average(column)) for column in (fits.dof, fits.sigma))
     quantile = t_quantile(options.level, dof)
 
-    def signed(value: float, spread: float) -> Interval:
+    def interval(value: float, spread: float) -> Interval:
         low, high = float(value - quantile * spread), float(value + quantile * spread)
         return Interval(value=float(value), low=low, high=high, level=options.level)
 
-    def positive(log_value: float, log_sd: float) -> Interval:
-        value, low, high = (float(np.exp(log_value + s * quantile * log_sd)) for s in (0, -1, 1))
-        return Interval(value=value, low=low, high=high, level=options.level)
-
-    logs = (LN_E, LN_ALPHA, LN_BETA, LN_K)
-    parameters = {name: (positive if i in logs else signed)(p[i], sd[i]) for i, name in enumerate(PLAIN_NAMES)}
-    parameters |= {"centre_N": positive(weighed.centre_n, 0.0), "centre_D": positive(weighed.centre_d, 0.0)}
+    parameters = {name: interval(p[i], sd[i]) for i, name in enumerate(PLAIN_NAMES)}
+    parameters |= {"centre_N": interval(weighed.centre_n, 0.0), "centre_D": interval(weighed.centre_d, 0.0)}
+    parameters |= {name: exp_interval(parameters[name]) for name in FITTED_AS_LOGS}
     log_c = log_runs.log_c_middle + np.array([-0.5, 0.5])
     log_n = weighed.optimum(log_runs.flops, log_c)
     sensitivity = weighed.sensitivity(log_runs.flops, log_c, log_n)
@@ -256,10 +251,9 @@ def _law(weighed: Weighed, log_runs: LogRuns, options: FitOptions) -> LawFit:
         outcome="at_bound" if held else "converged" if weighed.average(fits.converged) > 0.9 else "not_converged",
         reason=f"at the bound of its range: {', '.join(held)}; {reason}" if held else reason,
         parameters=parameters,
-        a=signed(a, a_sd),
-        b=signed(1 - a * cost_slope, a_sd * cost_slope),
+        a=interval(a, a_sd),
+        b=interval(1 - a * cost_slope, a_sd * cost_slope),
         num_runs=len(log_runs),
-        objective=None,
     )
 
 
