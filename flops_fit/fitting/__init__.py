@@ -4,11 +4,11 @@
 
 - options: `options.py`; runs: `inputs/` (logs, exclusions, repeats, condensing), `outliers.py`, `flops_function.py`
 - methods: `methods/registry.py` lists them all, `methods/method.py` defines an entry; `approach1.py`, `approach2.py`
-  (`isoflop_curve.py`, `optimum_line.py`, `envelope.py`), `approach3.py` (`chinchilla/`), `extended/`,
+  (`isoflop_curve.py`, `optimum_line.py`), `approach3.py` (`chinchilla/`), `extended/`,
   `data_constrained.py`
 - uncertainty: `uncertainty/`; errors on held-out budgets, the model-form error, several laws together, and the choice
   of the law: `backtest/`; findings: `diagnostics/`; verdict: `trust.py`
-- result: `scaling_laws.py`, `predict.py`, `prediction.py`; other counts of N: `parameter_counts.py`
+- result: `scaling_laws.py`, `prediction.py`; other counts of N: `parameter_counts.py`
 - what a planner asks, without backtests: `posterior.py`
 - laws as values: `laws.py`; simulated results: `simulation.py`
 """

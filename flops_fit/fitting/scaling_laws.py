@@ -15,8 +15,16 @@ from flops_fit.fitting.methods.registry import STACK, check_law, not_fitted, sta
 from flops_fit.fitting.methods.result import BacktestRow, FittedMethod, IsoflopCurve, LawFit, plain_law
 from flops_fit.fitting.options import FitOptions
 from flops_fit.fitting.parameter_counts import ParameterCount
-from flops_fit.fitting.predict import LEADING_CODES, diagnose_range, diagnose_size, ends_of, estimate_of, interval_basis
-from flops_fit.fitting.prediction import Baseline, Prediction
+from flops_fit.fitting.prediction import (
+    LEADING_CODES,
+    Baseline,
+    Prediction,
+    diagnose_range,
+    diagnose_size,
+    ends_of,
+    estimate_of,
+    interval_basis,
+)
 from flops_fit.fitting.trust import Trust, judge
 from flops_fit.fitting.uncertainty.spread import Spread
 from flops_fit.quantities import count_of, format_flops

@@ -25,11 +25,7 @@ from flops_fit.schema import unknown_name
 
 
 def register(*methods: Method) -> tuple[Method, ...]:
-    """Returns the methods as a registry.
-
-    Raises:
-        ConfigError: If two of them have one name.
-    """
+    """Returns the methods as a registry; a name that two of them have is a ConfigError."""
     names = [method.name for method in methods]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
@@ -119,11 +115,7 @@ def selectable_methods() -> tuple[str, ...]:
 
 
 def check_law(name: str | None) -> None:
-    """Checks the option ``law``; None lets the evidence decide.
-
-    Raises:
-        ConfigError: If no selectable method has this name; the message gives the nearest.
-    """
+    """Raises a ConfigError that names the nearest selectable method if none is called so; None is no name."""
     if name is not None and name not in selectable_methods():
         raise ConfigError(unknown_name("law", name, name, selectable_methods()))
 
@@ -159,14 +151,7 @@ class Methods:
 
 
 def fit_methods(log_runs: LogRuns, options: FitOptions, *, count: int, all_runs: RunTable | None = None) -> Methods:
-    """Fits all methods.
-
-    Args:
-        log_runs: The runs.
-        options: Settings; ``options.seed`` decides the resamples.
-        count: Resamples of each bootstrap.
-        all_runs: Finished runs, those with many epochs included; None leaves out what needs them.
-    """
+    """Fits all methods, each with ``count`` resamples; None for all finished runs leaves out what needs them."""
     rng = np.random.default_rng(options.seed)
     curves, minima = find_minima(log_runs, options, rng, count=count)
     inputs = FitInputs(
