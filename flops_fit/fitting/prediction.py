@@ -156,13 +156,19 @@ class Prediction:
         return {**plain, **{name: to_plain(getattr(self, name)) for name in others}, "trust": self.trust.to_plain()}
 
 
-def ends_of(spread: Spread) -> FloatArray:
-    """Log: a value of shape (1,), then the ends of its whole, its statistical and its form interval, shape (7,)."""
+def make_estimates(size: Spread, loss: Spread, flops: FlopsFunction, log_c: FloatArray) -> tuple[Estimate, ...]:
+    """N_opt, D_opt, their ratio and the loss in natural units, of ln N_opt and ln loss at ln C, each of shape (1,)."""
+    log_n = _ends(size)
+    log_d = flops.log_tokens(log_c, log_n)
+    return _estimate(log_n), _estimate(log_d), _estimate(log_d - log_n), _estimate(_ends(loss))
+
+
+def _ends(spread: Spread) -> FloatArray:
+    """Log: the value, then the ends of its whole, its statistical and its form interval, shape (7,)."""
     return np.concatenate([spread.value, *spread.ends, *spread.statistical_ends, *spread.form_ends])
 
 
-def estimate_of(ends: FloatArray) -> Estimate:
-    """The estimate in natural units, of what `ends_of` returns or of a monotone function of it."""
+def _estimate(ends: FloatArray) -> Estimate:
     value, *natural = np.exp(ends).tolist()
     whole, statistical, form = ((min(pair), max(pair)) for pair in zip(natural[::2], natural[1::2], strict=True))
     return Estimate(value=value, interval=whole, statistical_interval=statistical, form_interval=form)

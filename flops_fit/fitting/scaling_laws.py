@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from flops_fit.errors import ConfigError, FitError
+from flops_fit.fitting import prediction as predictions
 from flops_fit.fitting.backtest.recommendation import Recommendation
 from flops_fit.fitting.backtest.stack import Stack
 from flops_fit.fitting.backtest.trials import Trial, log_n_at_ratio
@@ -15,16 +16,7 @@ from flops_fit.fitting.methods.registry import STACK, check_law, not_fitted, sta
 from flops_fit.fitting.methods.result import BacktestRow, FittedMethod, IsoflopCurve, LawFit, plain_law
 from flops_fit.fitting.options import FitOptions
 from flops_fit.fitting.parameter_counts import ParameterCount
-from flops_fit.fitting.prediction import (
-    LEADING_CODES,
-    Baseline,
-    Prediction,
-    diagnose_range,
-    diagnose_size,
-    ends_of,
-    estimate_of,
-    interval_basis,
-)
+from flops_fit.fitting.prediction import Baseline, Prediction
 from flops_fit.fitting.trust import Trust, judge
 from flops_fit.fitting.uncertainty.spread import Spread
 from flops_fit.quantities import count_of, format_flops
@@ -35,6 +27,7 @@ LOSS_REACH = float(np.log(1000.0))
 """A loss is within a factor of 1000 of what was seen."""
 Band = tuple[FloatArray, FloatArray, FloatArray]
 """Values, their lower and their upper ends, each of shape (m,)."""
+Numbers = FloatArray | float
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -113,15 +106,14 @@ class ScalingLaws:
             members = [rival for rival in stacked_methods() if rival in self.methods]
             rivals = {rival: self.stack.alone(rival, log_c, level)[0] for rival in members}
         findings = (
-            *diagnose_range(compute, self.min_compute, self.max_compute, self._tested_factor(name)),
-            *diagnose_size(n, rivals, self.flops),
+            *predictions.diagnose_range(compute, self.min_compute, self.max_compute, self._tested_factor(name)),
+            *predictions.diagnose_size(n, rivals, self.flops),
         )
         differ = any(f.code == "methods_disagree" for f in findings)
         of_the_fit = [f for f in self.findings if not (differ and f.code == "methods_disagree")]
-        leading = tuple(f for f in findings if f.code in LEADING_CODES)
-        used = name if weights[name] == 1.0 else STACK
-        log_n = ends_of(n)
-        log_d = self.flops.log_tokens(log_c, log_n)
+        leading = tuple(f for f in findings if f.code in predictions.LEADING_CODES)
+        used, num_trials = name if weights[name] == 1.0 else STACK, sum(t.law == name for t in self.trials)
+        num_params, num_tokens, ratio, expected = predictions.make_estimates(n, loss, self.flops, log_c)
         nearby, _ = self._spreads(law, log_c[0] + np.array([-0.5, 0.5]), level)
         return Prediction(
             compute=float(compute),
@@ -129,13 +121,13 @@ class ScalingLaws:
             weights=weights,
             level=level,
             extrapolation_factor=float(compute) / self.max_compute,
-            num_params_estimate=estimate_of(log_n),
-            num_tokens_estimate=estimate_of(log_d),
-            tokens_per_param_estimate=estimate_of(log_d - log_n),
-            loss_estimate=estimate_of(ends_of(loss)),
+            num_params_estimate=num_params,
+            num_tokens_estimate=num_tokens,
+            tokens_per_param_estimate=ratio,
+            loss_estimate=expected,
             exponent=float(nearby.value[1] - nearby.value[0]),
             baseline=self._baseline(name, log_c, level),
-            interval_basis=interval_basis(used, weights, level, sum(t.law == name for t in self.trials)),
+            interval_basis=predictions.interval_basis(used, weights, level, num_trials),
             findings=findings,
             trust=judge((*findings, *of_the_fit), recommended=name, reason=self.reason, leading=leading),
         )
@@ -157,12 +149,7 @@ class ScalingLaws:
         return _band(loss)
 
     def loss_at(
-        self,
-        num_params: FloatArray | float,
-        num_tokens: FloatArray | float,
-        *,
-        law: str | None = None,
-        level: float | None = None,
+        self, num_params: Numbers, num_tokens: Numbers, *, law: str | None = None, level: float | None = None
     ) -> Band | None:
         """Loss at any (N, D) with its interval, as three arrays; None where the law has no L(N, D)."""
         name, level = self._law_name(law), self._level(level)

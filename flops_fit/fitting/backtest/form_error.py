@@ -15,7 +15,6 @@ from flops_fit.fitting.methods.result import LawFit
 from flops_fit.fitting.options import FitOptions
 from flops_fit.fitting.uncertainty.resampling import normal_quantile
 from flops_fit.fitting.uncertainty.spread import widened_interval
-from flops_fit.records import FloatArray
 
 REACH_OFFSET = 0.3
 """Model-form error grows as 0.3 + log10 of the extrapolation (research/science.md section 3)."""
@@ -74,12 +73,6 @@ def form_error(law: str, trials: Iterable[Trial], options: FitOptions) -> FormEr
         n_score=float(np.sqrt(np.mean(np.square(errors)))) if errors else n_sd,
         num_trials=len(trials),
     )
-
-
-def form_distance(log_compute: FloatArray, log_low: float, log_top: float) -> FloatArray:
-    """Units of extrapolation at ln C, outside budgets from ``log_low`` to ``log_top``."""
-    beyond = np.maximum(log_compute - log_top, log_low - log_compute)
-    return np.asarray(np.maximum(beyond / np.log(10), 0.0) + REACH_OFFSET)
 
 
 def widen_law(law: LawFit, form: FormError, level: float) -> LawFit:

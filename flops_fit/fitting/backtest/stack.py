@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from flops_fit.fitting.backtest.form_error import REACH_OFFSET, FormError, form_distance, form_error, widen_law
+from flops_fit.fitting.backtest.form_error import REACH_OFFSET, FormError, form_error, widen_law
 from flops_fit.fitting.backtest.trials import Trial
 from flops_fit.fitting.methods.registry import Methods, loss_methods, stacked_methods
 from flops_fit.fitting.methods.result import FittedMethod, LawFit, with_law
@@ -52,8 +52,7 @@ class Stack:
     def alone(self, name: str, log_compute: FloatArray, level: float) -> tuple[Spread, Spread]:
         """Log: one law's ln N_opt and ln loss there, its model-form error included, shape (m,)."""
         n, loss = self.methods[name].optimum(log_compute, level)
-        distance = normal_quantile(level) * form_distance(log_compute, self.log_low, self.log_top)
-        form = self.forms[name]
+        form, distance = self.forms[name], normal_quantile(level) * self._distance(log_compute)
         return n.widened(form.n_sd * distance), loss.widened(form.loss_sd * distance)
 
     def loss_at(
@@ -61,8 +60,8 @@ class Stack:
     ) -> Spread | None:
         """Log: one law's ln loss at any (N, D), its model-form error included; None where it has none."""
         spread = self.methods[name].log_loss_at(log_n, log_d, level)
-        distance = normal_quantile(level) * form_distance(log_c, self.log_low, self.log_top)
-        return None if spread is None else spread.widened(self.forms[name].loss_sd * distance)
+        added = self.forms[name].loss_sd * (normal_quantile(level) * self._distance(log_c))
+        return None if spread is None else spread.widened(added)
 
     def together(self, first: str, log_compute: FloatArray, level: float) -> tuple[Spread, Spread]:
         """Log: ln N_opt and ln loss there by all laws, ``first`` alone near the runs."""
@@ -87,10 +86,15 @@ class Stack:
         others = [name for name in stacked_methods() if name in self.methods and name != first]
         members = [first, *(name for name in others if self.methods[name].law.outcome == "converged")]
         precision = {name: 1 / (self.forms[name].n_score ** 2 + LEAST_ERROR**2) for name in members}
-        reach = form_distance(log_compute, self.log_low, self.log_top) - REACH_OFFSET
+        reach = self._distance(log_compute) - REACH_OFFSET
         shared = (1 - KEPT) * np.clip((reach - ALONE) / (STACKED - ALONE), 0.0, 1.0)
         total = sum(precision.values())
         return {name: shared * p / total + (1 - shared) * (name == first) for name, p in precision.items()}
+
+    def _distance(self, log_compute: FloatArray) -> FloatArray:
+        """Units of extrapolation at ln C, outside the budgets."""
+        beyond = np.maximum(log_compute - self.log_top, self.log_low - log_compute)
+        return np.asarray(np.maximum(beyond / np.log(10), 0.0) + REACH_OFFSET)
 
 
 def make_stack(methods: Methods, trials: Sequence[Trial], options: FitOptions) -> Stack:

@@ -55,9 +55,8 @@ def fit_repeated_data(inputs: FitInputs) -> ParametricMethod | LawFit | NotAppli
         return NotApplicable(reason="it takes all runs, and only some are given")
     repeated = int((epochs_of(inputs.all_runs) > REPEATED).sum())
     if repeated < MIN_REPEATED:
-        return NotApplicable(
-            reason=f"{repeated} runs saw data more than once; the worth of a repeat needs {MIN_REPEATED} such runs"
-        )
+        reason = f"{repeated} runs saw data more than once; the worth of a repeat needs {MIN_REPEATED} such runs"
+        return NotApplicable(reason=reason)
     return fit_data_constrained(inputs.all_runs, inputs.options)
 
 
