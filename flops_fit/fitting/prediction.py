@@ -3,7 +3,7 @@
 import functools
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -165,7 +165,9 @@ def make_estimates(size: Spread, loss: Spread, flops: FlopsFunction, log_c: Floa
 
 def _ends(spread: Spread) -> FloatArray:
     """Log: the value, then the ends of its whole, its statistical and its form interval, shape (7,)."""
-    return np.concatenate([spread.value, *spread.ends, *spread.statistical_ends, *spread.form_ends])
+    none = np.zeros_like(spread.value)
+    parts = (spread, replace(spread, form=none), replace(spread, down=none, up=none))
+    return np.concatenate([spread.value, *(end for part in parts for end in (part.low, part.high))])
 
 
 def _estimate(ends: FloatArray) -> Estimate:

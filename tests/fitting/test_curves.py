@@ -6,7 +6,7 @@ from tables_of_runs import PORIAN, isoflop_table, make_table, read_published
 
 from flops_fit.fitting import ChinchillaLaw, FitOptions, fit
 from flops_fit.fitting.inputs.log_runs import lower_hull, make_log_runs
-from flops_fit.fitting.methods.isoflop_curve import curve_cells, fit_parabola, parabola_doubt
+from flops_fit.fitting.methods.approach2 import curve_cells, fit_parabola, parabola_doubt
 from flops_fit.fitting.methods.optimum_line import fit_envelope
 from flops_fit.fitting.methods.registry import fit_methods
 

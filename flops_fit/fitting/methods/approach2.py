@@ -1,26 +1,53 @@
-"""Approach 2: a line through the minima of the IsoFLOP curves (Hoffmann et al. 2022, section 3.2).
+"""Approach 2: a line through the minima of the IsoFLOP curves (Hoffmann et al. 2022, arXiv:2203.15556, section 3.2).
 
-ln N_opt is a line in ln C, and the loss at the minima an envelope E + k C^-g. A budget without a usable
-minimum is left out and listed; fewer than three usable budgets are refused, and fewer than five are a
-finding (research/requirements.md, F2).
+Each minimum is that of a parabola in ln N over the sizes near the budget's best. Unlike theirs, a curve that bends
+down, has its minimum at an edge or has too few sizes is refused, with the reason: its budget is left out and listed.
+Fewer than three usable budgets are refused, and fewer than five are a finding (research/requirements.md, F2).
 """
+
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from flops_fit.fitting.inputs.log_runs import LogRuns
-from flops_fit.fitting.methods import isoflop_curve
-from flops_fit.fitting.methods.isoflop_curve import CurveCells, Minimum, fit_parabola
 from flops_fit.fitting.methods.method import MIN_BUDGETS, FitInputs
-from flops_fit.fitting.methods.optimum_line import LineMethod, draw_line
-from flops_fit.fitting.methods.result import IsoflopCurve, LawFit, refused_law
+from flops_fit.fitting.methods.optimum_line import PARABOLA_ERROR, LineMethod, draw_line
+from flops_fit.fitting.methods.result import CurveCode, IsoflopCurve, LawFit, Minimum, refused_law
 from flops_fit.fitting.options import FitOptions
 from flops_fit.fitting.uncertainty.resampling import draw_noise, group_correlation, normal_quantile
 from flops_fit.fitting.uncertainty.spread import exp_interval, interval_of, widened_interval
+from flops_fit.quantities import count_of
 from flops_fit.records import FloatArray, Interval
 
+MIN_SIZES = 4
+"""A parabola through three points always fits: nothing would be left to check it with."""
+SAME_SIZE = 0.01
+"""Sizes within 1% are one size, of more weight."""
+MAX_OVERSHOOT = 0.1
+"""Log loss: a minimum this far below the lowest run follows scatter."""
 MIN_DOF = 3.0
 MAX_NOISE = 0.5
 """No replicate moves a loss by more than this factor of e: beyond it there is no curve."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class CurveCells:
+    """One budget's runs, one row per size, ascending; runs of one size are averaged."""
+
+    index: int
+    """Which budget."""
+    log_n: FloatArray
+    log_loss: FloatArray
+    average: FloatArray
+    """Averaging matrix from all runs of the sweep, shape (n_cells, n_runs)."""
+
+
+class Doubt(NamedTuple):
+    """Why a curve's minimum is not used."""
+
+    code: CurveCode
+    reason: str
 
 
 def fit_approach2(inputs: FitInputs) -> LineMethod | LawFit:
@@ -42,8 +69,8 @@ def find_minima(
     log_runs: LogRuns, options: FitOptions, rng: np.random.Generator, *, count: int
 ) -> tuple[tuple[IsoflopCurve, ...], tuple[Minimum | None, ...]]:
     """Finds the curve of every budget, and its minimum with ``count`` replicates; None where it is not usable."""
-    cells = isoflop_curve.curve_cells(log_runs)
-    windows = [isoflop_curve.window_of(c, options.size_window) for c in cells]
+    cells = curve_cells(log_runs)
+    windows = [window_of(c, options.size_window) for c in cells]
     noise = _draw_noise(log_runs, cells, windows, rng, count)
     found = [_minimum(log_runs, c, w, noise, options.level) for c, w in zip(cells, windows, strict=True)]
     return tuple(curve for curve, _ in found), tuple(minimum for _, minimum in found)
@@ -56,7 +83,7 @@ def _draw_noise(
     residual, group, dof = [], [], 0.0
     for c, window in zip(cells, windows, strict=True):
         inside = window > 0
-        if inside.sum() >= isoflop_curve.MIN_SIZES:
+        if inside.sum() >= MIN_SIZES:
             x, y = c.log_n[inside], c.log_loss[inside]
             relative = np.sqrt(c.average[inside] @ log_runs.relative_sd**2)
             residual.append((y - np.polyval(fit_parabola(x, y), x)) / relative)
@@ -80,7 +107,7 @@ def _minimum(
     inside = window > 0
     x, log_loss = cells.log_n[inside], cells.log_loss[inside]
     parabola = fit_parabola(x, np.exp(log_loss))
-    doubt = isoflop_curve.parabola_doubt(x, parabola, float(np.exp(log_loss.min())))
+    doubt = parabola_doubt(x, parabola, float(np.exp(log_loss.min())))
     minimum = None if doubt else _replicated(x, parabola, np.exp(log_loss + noise @ cells.average[inside].T))
     n_opt = d_opt = loss_opt = None
     if minimum is not None:
@@ -117,5 +144,69 @@ def _replicated(x: FloatArray, parabola: FloatArray, drawn: FloatArray) -> Minim
 
 def _minimum_interval(logs: FloatArray, level: float) -> Interval:
     """Interval of the size or tokens at a minimum, by noise and by the parabola's own form."""
-    form = normal_quantile(level) * isoflop_curve.PARABOLA_ERROR
+    form = normal_quantile(level) * PARABOLA_ERROR
     return exp_interval(widened_interval(interval_of(logs, level), form))
+
+
+def curve_cells(log_runs: LogRuns) -> tuple[CurveCells, ...]:
+    """Sorts the runs of each budget by size."""
+    cells = []
+    for index in range(log_runs.num_budgets):
+        rows = np.flatnonzero(log_runs.budget == index)
+        order = rows[np.argsort(log_runs.log_n[rows], kind="stable")]
+        cell = np.concatenate([[0], np.cumsum(np.diff(log_runs.log_n[order]) > SAME_SIZE)])
+        weight = log_runs.weight[order]
+        average = np.zeros((cell[-1] + 1, len(log_runs)))
+        average[cell, order] = weight / np.bincount(cell, weight)[cell]
+        log_n, log_loss = average @ log_runs.log_n, average @ log_runs.fresh_log_loss
+        cells.append(CurveCells(index=index, log_n=log_n, log_loss=log_loss, average=average))
+    return tuple(cells)
+
+
+def window_of(cells: CurveCells, factor: float) -> FloatArray:
+    """Marks the sizes within ``factor`` of the best one; at least four, the nearest, where there are so many.
+
+    The best size is that of a three-point mean, so that one lucky run does not move the window.
+    """
+    best = cells.log_n[int(np.argmin(_smooth(cells.log_loss)))]
+    distance = np.abs(cells.log_n - best)
+    reach = max(np.log(factor) + 1e-9, float(np.sort(distance)[min(MIN_SIZES, len(distance)) - 1]) + 1e-9)
+    return np.asarray((distance <= reach).astype(np.float64))
+
+
+def fit_parabola(log_n: FloatArray, loss: FloatArray) -> FloatArray:
+    """Least squares of loss on (1, x, x^2); coefficients (c2, c1, c0), shape (3,) or (3, R) for loss (n, R)."""
+    centre = log_n.mean()
+    x = log_n - centre
+    c2, c1, c0 = np.linalg.lstsq(np.stack([x * x, x, np.ones_like(x)], axis=1), loss, rcond=None)[0]
+    return np.asarray(np.stack([c2, c1 - 2 * c2 * centre, c0 - c1 * centre + c2 * centre**2]))
+
+
+def parabola_doubt(log_n: FloatArray, coefficients: FloatArray, lowest: float) -> Doubt | None:
+    """Returns why a parabola's vertex is not usable; None where it is.
+
+    Args:
+        log_n: Sizes in the window, ascending.
+        coefficients: (c2, c1, c0).
+        lowest: Least loss of the runs in the window.
+    """
+    c2, c1, c0 = (float(c) for c in coefficients)
+    if len(log_n) < MIN_SIZES:
+        return Doubt("few_sizes", f"only {count_of(len(log_n), 'size')}; a parabola needs {MIN_SIZES} to be checked")
+    if c2 <= 0:
+        return Doubt("negative_curvature", "the curve bends downwards, so it has no minimum")
+    vertex = -c1 / (2 * c2)
+    if vertex <= log_n[0] or vertex >= log_n[-1]:
+        end = "smallest" if vertex <= log_n[0] else "largest"
+        return Doubt("optimum_at_edge", f"the minimum lies beyond the {end} size")
+    if c0 - c1 * c1 / (4 * c2) < lowest * np.exp(-MAX_OVERSHOOT):
+        return Doubt("scattered_curve", "the parabola falls far below every run, so it follows their scatter")
+    return None
+
+
+def _smooth(values: FloatArray) -> FloatArray:
+    if len(values) < 5:
+        return values
+    padded = np.concatenate([[np.inf], values, [np.inf]])
+    middle = (padded[:-2] + padded[1:-1] + padded[2:]) / 3
+    return np.asarray(np.where(np.isfinite(middle), middle, np.maximum(values, np.sort(values)[1])))

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from flops_fit.fitting.inputs.log_runs import LogRuns
-from flops_fit.fitting.methods.isoflop_curve import Minimum
-from flops_fit.fitting.methods.result import FittedMethod, LawFit
+from flops_fit.fitting.methods.result import FittedMethod, LawFit, Minimum
 from flops_fit.fitting.options import FitOptions
 from flops_fit.records import RunTable
 

@@ -37,33 +37,14 @@ class Spread:
         return [Interval(value=value, low=low, high=high, level=level) for value, low, high in rows]
 
     @property
-    def ends(self) -> tuple[FloatArray, FloatArray]:
-        """(low, high), statistical and form parts together."""
-        return self._held(np.hypot(self.down, self.form), np.hypot(self.up, self.form))
-
-    @property
-    def statistical_ends(self) -> tuple[FloatArray, FloatArray]:
-        """(low, high) of the statistical part alone."""
-        return self._held(self.down, self.up)
-
-    @property
-    def form_ends(self) -> tuple[FloatArray, FloatArray]:
-        """(low, high) of the form part alone."""
-        return self._held(self.form, self.form)
-
-    @property
     def low(self) -> FloatArray:
-        """Lower end."""
-        return self.ends[0]
+        """Lower end, statistical and form parts together."""
+        return np.asarray(np.clip(self.value - np.hypot(self.down, self.form), self.floor, self.ceiling))
 
     @property
     def high(self) -> FloatArray:
         """Upper end."""
-        return self.ends[1]
-
-    def _held(self, down: FloatArray, up: FloatArray) -> tuple[FloatArray, FloatArray]:
-        low, high = (np.clip(end, self.floor, self.ceiling) for end in (self.value - down, self.value + up))
-        return np.asarray(low), np.asarray(high)
+        return np.asarray(np.clip(self.value + np.hypot(self.up, self.form), self.floor, self.ceiling))
 
 
 def spread_of_replicates(rows: FloatArray, level: float) -> Spread:
