@@ -27,13 +27,9 @@ class Backtest(NamedTuple):
 
 
 def run_backtest(methods: Methods, options: FitOptions) -> Backtest:
-    """Holds out the top budgets one after another and tests what the rest predicts.
+    """Holds out the top budgets of the runs one after another and tests what the rest predicts.
 
     A "default" row is by the law that would have been chosen without the budgets held out.
-
-    Args:
-        methods: Fitted to all runs.
-        options: How many budgets are held out, and the level.
     """
     log_runs, level = methods.log_runs, options.level
     observed = observed_minima(methods.curves, level)

@@ -183,12 +183,9 @@ def fit_parabola(log_n: FloatArray, loss: FloatArray) -> FloatArray:
 
 
 def parabola_doubt(log_n: FloatArray, coefficients: FloatArray, lowest: float) -> Doubt | None:
-    """Returns why a parabola's vertex is not usable; None where it is.
+    """Returns why the vertex of a parabola (c2, c1, c0) is not usable; None where it is.
 
-    Args:
-        log_n: Sizes in the window, ascending.
-        coefficients: (c2, c1, c0).
-        lowest: Least loss of the runs in the window.
+    The sizes in the window are ascending, ``lowest`` is the least loss of its runs.
     """
     c2, c1, c0 = (float(c) for c in coefficients)
     if len(log_n) < MIN_SIZES:

@@ -18,19 +18,11 @@ SEARCHED = 12.0
 def parametric_optimum(
     theta: FloatArray, centre: tuple[float, float], flops: FlopsFunction, log_compute: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
-    """Solves min over N of E + A/N^alpha + B/D^beta on C = k(N) N D.
+    """Solves min over N of E + A/N^alpha + B/D^beta on C = k(N) N D, ln C (m,): ln N_opt and ln L there, each (R, m).
 
-    The condition is alpha A N^-alpha = s(N) beta B D^-beta with s = d ln(C/D) / d ln N, which is 1 for a
-    constant k, where the solution is closed (Hoffmann et al. 2022 eq. 4). Otherwise it is bisected in ln N.
-
-    Args:
-        theta: (ln E, a, b, alpha, beta) for centred logs, shape (R, 5).
-        centre: What ln N and ln D are centred on.
-        flops: The user's FLOPs per token.
-        log_compute: ln C, shape (m,).
-
-    Returns:
-        ln N_opt and ln L there, each (R, m).
+    The rows of theta, (R, 5), are (ln E, a, b, alpha, beta) for logs centred on ``centre``. The condition is
+    alpha A N^-alpha = s(N) beta B D^-beta with s = d ln(C/D) / d ln N, which is 1 for a constant k, where the solution
+    is closed (Hoffmann et al. 2022 eq. 4). Otherwise it is bisected in ln N.
     """
     log_e, a, b, alpha, beta = (theta[:, [i]] for i in range(5))
     log_c = np.asarray(log_compute, dtype=np.float64)[None, :]
@@ -60,18 +52,11 @@ def optimum_on_budgets(
     cells: int = 48,
     bisections: int = 30,
 ) -> FloatArray:
-    """Log: ln N_opt of every row of a law, (R, m): where the loss along the budget stops falling with N.
+    """Log: ln N_opt of every row of a law at ln C (m,), shape (R, m): where ``larger_pays`` turns false along a budget.
 
-    Of several such places it is the one nearest the middle of the runs, on a grid refined by bisection; where there is
-    none, the end of the grid towards which the loss falls.
-
-    Args:
-        larger_pays: Whether the loss falls with N at ln C and ln N, (k,) and (R or 1, k), by row: shape (R, k).
-        centre: Middle of the runs, ln N and ln D.
-        flops: The user's FLOPs per token.
-        log_compute: ln C, shape (m,).
-        cells: Of the grid.
-        bisections: Of a cell.
+    That function states whether the loss falls with N, shape (R, k), at ln C (k,) and ln N (R, k) or (1, k). Of several
+    turns the one nearest the middle of the runs, ``centre`` in ln N and ln D, is taken, on a grid refined by bisection;
+    where there is none, the end of the grid towards which the loss falls.
     """
     grid = np.linspace(-SEARCHED, SEARCHED, cells + 1)
     middle = 0.5 * (log_compute - np.median(flops.log_ratio) + centre[0] - centre[1])

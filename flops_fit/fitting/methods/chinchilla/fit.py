@@ -74,13 +74,10 @@ def make_problem(
 def fit_parametric(
     problem: ParametricProblem, weights: FloatArray, *, keep: int = 3, tolerance: float = 1e-9
 ) -> ParametricFits:
-    """Finds the global minimum for every row of weights.
+    """Finds the global minimum for every row of weights (R, n), which are multiplicities for a bootstrap.
 
-    Args:
-        problem: Runs and objective.
-        weights: Weight of each run, shape (R, n); multiplicities for a bootstrap.
-        keep: How many separate cells of the grid are refined for each row.
-        tolerance: Relative decrease of the objective at which a row has converged.
+    ``keep`` separate cells of the grid are refined for each row, until the objective decreases relatively by less than
+    ``tolerance``.
     """
     rows = max(1, MAX_BLOCK // max(len(problem.x), 676))
     parts = [_fit_block(problem, weights[i : i + rows], keep, tolerance) for i in range(0, len(weights), rows)]

@@ -27,14 +27,9 @@ class Starts(NamedTuple):
 
 
 def search_exponents(x: FloatArray, y: FloatArray, loss: FloatArray, weights: FloatArray, keep: int) -> Starts:
-    """Evaluates the whole grid and returns the best separate cells.
+    """Evaluates the whole grid and returns the best K = ``keep`` separate cells of each resample.
 
-    Args:
-        x: ln N, centred, shape (n,).
-        y: ln D, centred, shape (n,).
-        loss: Loss in nats, shape (n,).
-        weights: Weight of each run in each resample, shape (R, n).
-        keep: K, how many starts to return for each resample.
+    Centred ln N, centred ln D and the loss in nats have shape (n,), the weights of the runs in each resample (R, n).
     """
     scaled = weights / (loss * loss)
     terms, sse = _non_negative_solution(_weighted_sums(x, y, loss, scaled))
@@ -62,12 +57,9 @@ def _weighted_sums(x: FloatArray, y: FloatArray, loss: FloatArray, w: FloatArray
 
 
 def _non_negative_solution(sums: tuple[FloatArray, ...]) -> tuple[FloatArray, FloatArray]:
-    """(E, A, B) >= 0 of the weighted least squares in every cell, and its sum of squares.
+    """(E, A, B) >= 0 of the weighted least squares in every cell, (3, R, alpha, beta), and its sum of squares.
 
     The unconstrained solution where it is non-negative, else the best of the faces E = 0, A = 0, B = 0.
-
-    Returns:
-        Terms of shape (3, R, alpha, beta) and the sum of squares, shape (R, alpha, beta).
     """
     s1, sp, sq, spp, spq, sqq, sl, slp, slq, sll = sums
     # E is eliminated first: centred sums are better conditioned than the 3 x 3 determinant.

@@ -70,13 +70,8 @@ def log_evidence(
 ) -> FloatArray:
     """Log probability of the runs under each prior, up to a constant that all share, shape (R,).
 
-    Args:
-        misfit: Weighted sum of squared residuals, shape (R,).
-        count: Number of runs.
-        sigma: Sd of log loss, shape (R,).
-        offset: Posterior mode minus prior mean, shape (R, p).
-        information: J' W J, shape (R, p, p).
-        prior: Precisions, shape (R, p, p).
+    From the weighted sum of squared residuals (R,), the number of runs, the sd of log loss (R,), the posterior mode
+    minus the prior mean (R, p), J' W J and the prior's precisions, each (R, p, p).
     """
     stated = np.delete(np.delete(prior, [LN_E, U, V], axis=1), [LN_E, U, V], axis=2)
     volume = np.linalg.slogdet(stated)[1]
