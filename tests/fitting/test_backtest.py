@@ -25,7 +25,7 @@ def published_sweeps():
 def trial(n_error, n_sd, compute=1e20):
     exact = Measured(0.0, 0.0)
     n, loss = Score(n_error, n_sd, exact), Score(0.0, 0.01, exact)
-    return Trial(hidden=1, law="extended", compute=compute, factor=5.0, reach=0.7, n=n, loss=loss)
+    return Trial(law="extended", compute=compute, factor=5.0, reach=0.7, n=n, loss=loss)
 
 
 def test_the_default_predicts_the_hidden_budget_of_every_published_sweep():

@@ -38,10 +38,10 @@ def run_backtest(methods: Methods, options: FitOptions) -> Backtest:
     rows: list[BacktestRow] = []
     for depth in (d for d in hidden if d <= options.max_hidden_budgets):
         seen, deeper = hidden[depth].log_runs.num_budgets, range(depth + 1, depth + options.max_hidden_budgets + 1)
-        known = [t for d in deeper if d in hidden for t in trials_of(d, hidden[d], log_runs, observed, seen, level)]
+        known = [t for d in deeper if d in hidden for t in trials_of(hidden[d], log_runs, observed, seen, level)]
         stack = make_stack(hidden[depth], known, options)
         first, _ = choose_law(known, stack.laws, options)
-        own = trials_of(depth, hidden[depth], log_runs, observed, log_runs.num_budgets, level)
+        own = trials_of(hidden[depth], log_runs, observed, log_runs.num_budgets, level)
         trials += own
         rows += [_row(depth, t.compute, t.law, *_alone(t, stack, level)) for t in own]
         rows += [_row(depth, t.compute, "default", *_together(t, stack, level)) for t in own if t.law == first]

@@ -71,8 +71,6 @@ class Score(NamedTuple):
 class Trial:
     """One method's prediction of one held-out budget."""
 
-    hidden: int
-    """How many top budgets were held out of its fit."""
     law: str
     compute: float
     """FLOPs of the held-out budget or run."""
@@ -125,7 +123,7 @@ def fit_hidden(log_runs: LogRuns, observed: dict[int, Observed], options: FitOpt
 
 
 def trials_of(
-    hidden: int, methods: Methods, log_runs: LogRuns, observed: dict[int, Observed], top: int, level: float
+    methods: Methods, log_runs: LogRuns, observed: dict[int, Observed], top: int, level: float
 ) -> list[Trial]:
     """Every method's predictions of the budgets held out of its fit, up to budget index ``top`` (exclusive)."""
     fitted = methods.log_runs
@@ -151,7 +149,6 @@ def trials_of(
             continue
         trials += [
             Trial(
-                hidden=hidden,
                 law=name,
                 compute=float(compute[i]),
                 factor=float(compute[i] / fitted.budgets[-1]),

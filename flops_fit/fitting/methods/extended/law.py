@@ -51,8 +51,8 @@ class Weighed:
     """One row for each prior."""
     share: FloatArray
     """Of the evidence, shape (R,), sums to 1."""
-    centre_n: float
-    centre_d: float
+    centre: tuple[float, float]
+    """Of ln N and ln D."""
 
     def average(self, rows: FloatArray) -> FloatArray:
         """Mean over priors of rows (R, ...)."""
@@ -75,7 +75,7 @@ class Weighed:
 
     def log_loss(self, log_n: FloatArray, log_d: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Log: ln loss (R, m) and its gradient (R, m, p) at sizes and tokens of shape (m,) or (R, m)."""
-        return self.form.log_loss(self.fits.rows, self.form.basis(log_n - self.centre_n, log_d - self.centre_d))
+        return self.form.log_loss(self.fits.rows, self.form.basis(log_n - self.centre[0], log_d - self.centre[1]))
 
     def balance(self, flops: FlopsFunction, log_c: FloatArray, log_n: FloatArray) -> FloatArray:
         """Balance along budgets: `Form.balance` at ln C and ln N that broadcast to (R, m)."""
@@ -87,7 +87,7 @@ class Weighed:
         def larger_pays(log_c: FloatArray, log_n: FloatArray) -> NDArray[np.bool_]:
             return self.balance(flops, log_c, log_n) > 0
 
-        return optimum_on_budgets(larger_pays, (self.centre_n, self.centre_d), flops, log_compute)
+        return optimum_on_budgets(larger_pays, self.centre, flops, log_compute)
 
     def sensitivity(self, flops: FlopsFunction, log_c: FloatArray, log_n: FloatArray) -> FloatArray:
         """Sensitivity d ln N_opt / d parameters = -(d balance / d p) / (d balance / d ln N), shape (R, m, p)."""
@@ -97,7 +97,7 @@ class Weighed:
         return gradient / np.maximum(fall / (2 * step), 1e-3)[..., None]
 
     def _centred(self, flops: FlopsFunction, log_c: FloatArray, log_n: FloatArray) -> tuple[FloatArray, FloatArray]:
-        return log_n - self.centre_n, flops.log_tokens(log_c, log_n) - self.centre_d
+        return log_n - self.centre[0], flops.log_tokens(log_c, log_n) - self.centre[1]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -160,11 +160,11 @@ def weigh_priors(log_runs: LogRuns, options: FitOptions, compute_weight: float =
     power = np.exp(compute_weight * (log_runs.log_c - log_runs.log_c.mean()))
     power *= log_runs.weight.sum() / (power @ log_runs.weight)
     total = log_runs.weight.sum()
-    centre_n, centre_d = (float(log_runs.weight @ c / total) for c in (log_runs.log_n, log_runs.log_d))
-    x, y = log_runs.log_n - centre_n, log_runs.log_d - centre_d
-    walks = [make_walk(x), make_walk(y)]
-    priors = shape_priors(options, NUM_PLAIN + sum(walk.root.shape[1] for walk in walks))
-    form = Form(walk_n=walks[0], walk_d=walks[1], tau=priors.tau)
+    centre = float(log_runs.weight @ log_runs.log_n / total), float(log_runs.weight @ log_runs.log_d / total)
+    x, y = log_runs.log_n - centre[0], log_runs.log_d - centre[1]
+    walk_n, walk_d = make_walk(x), make_walk(y)
+    priors = shape_priors(options, NUM_PLAIN + walk_n.root.shape[1] + walk_d.root.shape[1])
+    form = Form(walk_n=walk_n, walk_d=walk_d, tau=priors.tau)
     problem = Problem(
         form=form,
         basis=form.basis(x, y),
@@ -180,13 +180,8 @@ def weigh_priors(log_runs: LogRuns, options: FitOptions, compute_weight: float =
     kept = np.flatnonzero(share >= MIN_SHARE * share.sum())
     fits = ExtendedFits(**{f.name: getattr(fits, f.name)[kept] for f in fields(fits)})
     wide = Form(walk_n=make_walk(x, outside=OUTSIDE), walk_d=make_walk(y, outside=OUTSIDE), tau=priors.tau[kept])
-    return Weighed(
-        form=wide,
-        fits=_with_outer_knots(fits, form, wide),
-        share=share[kept] / share[kept].sum(),
-        centre_n=centre_n,
-        centre_d=centre_d,
-    )
+    share = share[kept] / share[kept].sum()
+    return Weighed(form=wide, fits=_with_outer_knots(fits, form, wide), share=share, centre=centre)
 
 
 def _with_outer_knots(fits: ExtendedFits, form: Form, wide: Form) -> ExtendedFits:
@@ -232,7 +227,7 @@ def _law(weighed: Weighed, log_runs: LogRuns, options: FitOptions) -> LawFit:
         return Interval(value=float(value), low=low, high=high, level=options.level)
 
     parameters = {name: interval(p[i], sd[i]) for i, name in enumerate(PLAIN_NAMES)}
-    parameters |= {"centre_N": interval(weighed.centre_n, 0.0), "centre_D": interval(weighed.centre_d, 0.0)}
+    parameters |= {f"centre_{name}": interval(weighed.centre[i], 0.0) for i, name in enumerate("ND")}
     parameters |= {name: exp_interval(parameters[name]) for name in FITTED_AS_LOGS}
     log_c = log_runs.log_c_middle + np.array([-0.5, 0.5])
     log_n = weighed.optimum(log_runs.flops, log_c)
