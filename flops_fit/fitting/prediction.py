@@ -143,17 +143,9 @@ class Prediction:
             plain[f"{name}_interval"] = list(estimate.interval)
             plain[f"{name}_statistical_interval"] = list(estimate.statistical_interval)
             plain[f"{name}_form_interval"] = list(estimate.form_interval)
-        others = (
-            "level",
-            "extrapolation_factor",
-            "law",
-            "weights",
-            "exponent",
-            "interval_basis",
-            "baseline",
-            "findings",
-        )
-        return {**plain, **{name: to_plain(getattr(self, name)) for name in others}, "trust": self.trust.to_plain()}
+        others = ("level", "extrapolation_factor", "law", "weights", "exponent", "interval_basis", "baseline")
+        plain |= {name: to_plain(getattr(self, name)) for name in others}
+        return {**plain, "findings": to_plain(self.findings), "trust": self.trust.to_plain()}
 
 
 def make_estimates(size: Spread, loss: Spread, flops: FlopsFunction, log_c: FloatArray) -> tuple[Estimate, ...]:

@@ -65,14 +65,10 @@ def form_error(law: str, trials: Iterable[Trial], options: FitOptions) -> FormEr
         prior if asked is None else (asked * np.log(10), prior[1])
         for asked, prior in zip((options.form_sd, options.loss_form_sd), PRIORS.get(law, OTHER_LAWS), strict=True)
     )
-    n_sd = _posterior_sd(sized, *n_prior)
+    n_sd, loss_sd = _posterior_sd(sized, *n_prior), _posterior_sd([(t, t.loss) for t in trials], *loss_prior)
     errors = [score.error / (t.reach + REACH_OFFSET) for t, score in sized]
-    return FormError(
-        n_sd=n_sd,
-        loss_sd=_posterior_sd([(t, t.loss) for t in trials], *loss_prior),
-        n_score=float(np.sqrt(np.mean(np.square(errors)))) if errors else n_sd,
-        num_trials=len(trials),
-    )
+    n_score = float(np.sqrt(np.mean(np.square(errors)))) if errors else n_sd
+    return FormError(n_sd=n_sd, loss_sd=loss_sd, n_score=n_score, num_trials=len(trials))
 
 
 def widen_law(law: LawFit, form: FormError, level: float) -> LawFit:

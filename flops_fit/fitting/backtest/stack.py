@@ -124,9 +124,5 @@ def _mixture(spreads: Mapping[str, Spread], weights: Mapping[str, FloatArray], l
         return np.asarray(sum(w * getattr(spreads[name], part) ** 2 for name, w in weights.items()))
 
     between = sum(w * (quantile * (spreads[name].value - value)) ** 2 for name, w in weights.items())
-    return Spread(
-        value=np.asarray(value),
-        down=np.sqrt(mean_square("down")),
-        up=np.sqrt(mean_square("up")),
-        form=np.sqrt(mean_square("form") + between),
-    )
+    down, up = np.sqrt(mean_square("down")), np.sqrt(mean_square("up"))
+    return Spread(value=np.asarray(value), down=down, up=up, form=np.sqrt(mean_square("form") + between))

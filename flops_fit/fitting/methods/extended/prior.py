@@ -57,12 +57,8 @@ def shape_priors(options: FitOptions, num_parameters: int) -> Priors:
     if options.slope_prior_sd is not None:
         both = np.ix_(range(len(grid)), [LN_ALPHA, LN_BETA], [LN_ALPHA, LN_BETA])
         precision[both] += options.slope_prior_sd**-2 * np.array([[1.0, -1.0], [-1.0, 1.0]])
-    return Priors(
-        mean,
-        precision,
-        np.array([drift for (drift, _), _, _ in grid]),
-        np.array([sum(math.log(probability) for _, probability in row) for row in grid]),
-    )
+    log_probability = [sum(math.log(probability) for _, probability in row) for row in grid]
+    return Priors(mean, precision, np.array([drift for (drift, _), _, _ in grid]), np.array(log_probability))
 
 
 def log_evidence(
