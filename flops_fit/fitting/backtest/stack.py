@@ -105,7 +105,9 @@ def make_stack(methods: Methods, trials: Sequence[Trial], options: FitOptions) -
         for name, method in methods.fitted.items()
     }
     log_runs = methods.log_runs
-    return Stack(methods=fitted, forms=forms, log_low=float(log_runs.log_budgets[0]), log_top=log_runs.log_c_top)
+    return Stack(
+        methods=fitted, forms=forms, log_low=float(log_runs.log_budgets[0]), log_top=float(log_runs.log_budgets[-1])
+    )
 
 
 def _precisions(spreads: Mapping[str, Spread]) -> dict[str, FloatArray]:

@@ -137,6 +137,8 @@ def trials_of(
         log_n, log_d, log_c = log_runs.log_n[unseen], log_runs.log_d[unseen], log_runs.log_c[unseen]
         compute = np.exp(log_c)
         losses = [Measured(log_loss, RUN_NOISE) for log_loss in log_runs.log_loss[unseen].tolist()]
+    factor, reach = compute / fitted.budgets[-1], (log_c - fitted.log_budgets[-1]) / np.log(10)
+    where = compute.tolist(), factor.tolist(), reach.tolist()
     trials: list[Trial] = []
     for name, method in methods.fitted.items() if len(compute) else ():
         n_scores: Sequence[Score | None] = [None] * len(compute)
@@ -148,15 +150,10 @@ def trials_of(
         else:
             continue
         trials += [
-            Trial(
-                law=name,
-                compute=float(compute[i]),
-                factor=float(compute[i] / fitted.budgets[-1]),
-                reach=float(log_c[i] - fitted.log_c_top) / float(np.log(10)),
-                n=n_scores[i],
-                loss=loss_score,
+            Trial(law=name, compute=c, factor=factor, reach=reach, n=n_score, loss=loss_score)
+            for c, factor, reach, n_score, loss_score in zip(
+                *where, n_scores, _scores(loss, losses, level), strict=True
             )
-            for i, loss_score in enumerate(_scores(loss, losses, level))
         ]
     return trials
 
