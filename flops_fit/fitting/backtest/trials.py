@@ -9,7 +9,6 @@ largest sixth, third and half of the runs are held out instead, and the test is 
 runs that lie near the envelope of all.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -127,6 +126,7 @@ def trials_of(
 ) -> list[Trial]:
     """Every method's predictions of the budgets held out of its fit, up to budget index ``top`` (exclusive)."""
     fitted = methods.log_runs
+    sizes: list[Measured] = []
     if has_minima(observed):
         minima = [observed[i] for i in range(fitted.num_budgets, top) if i in observed]
         compute = np.array([o.compute for o in minima])
@@ -137,24 +137,24 @@ def trials_of(
         log_n, log_d, log_c = log_runs.log_n[unseen], log_runs.log_d[unseen], log_runs.log_c[unseen]
         compute = np.exp(log_c)
         losses = [Measured(log_loss, RUN_NOISE) for log_loss in log_runs.log_loss[unseen].tolist()]
-    factor, reach = compute / fitted.budgets[-1], (log_c - fitted.log_budgets[-1]) / np.log(10)
-    where = compute.tolist(), factor.tolist(), reach.tolist()
+    reach = (log_c - fitted.log_budgets[-1]) / np.log(10)
+    targets = list(zip(compute.tolist(), (compute / fitted.budgets[-1]).tolist(), reach.tolist(), strict=True))
     trials: list[Trial] = []
-    for name, method in methods.fitted.items() if len(compute) else ():
-        n_scores: Sequence[Score | None] = [None] * len(compute)
-        if has_minima(observed):
+    for name, method in methods.fitted.items() if targets else ():
+        n: Spread | None = None
+        loss: Spread | None
+        if sizes:
             n, loss = method.optimum(log_c, level)
-            n_scores = _scores(n, sizes, level)
-        elif (found := method.log_loss_at(log_n, log_d, level)) is not None:
-            loss = found
         else:
-            continue
-        trials += [
-            Trial(law=name, compute=c, factor=factor, reach=reach, n=n_score, loss=loss_score)
-            for c, factor, reach, n_score, loss_score in zip(
-                *where, n_scores, _scores(loss, losses, level), strict=True
-            )
-        ]
+            loss = method.log_loss_at(log_n, log_d, level)
+        if loss is not None:
+            n_scores = [None] * len(targets) if n is None else _scores(n, sizes, level)
+            trials += [
+                Trial(law=name, compute=c, factor=factor, reach=decades, n=n_score, loss=loss_score)
+                for (c, factor, decades), n_score, loss_score in zip(
+                    targets, n_scores, _scores(loss, losses, level), strict=True
+                )
+            ]
     return trials
 
 
