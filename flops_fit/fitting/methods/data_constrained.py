@@ -43,7 +43,7 @@ def value_repeats(log_runs: LogRuns, all_runs: RunTable, options: FitOptions) ->
     enough = (everything.epochs > REPEATED).sum() >= MIN_REPEATED
     constants = CONSTANTS[::3] if enough else np.array([REPEAT_CONSTANT])
     fits, constant, centre = _fit(everything, options, everything.weight[None], constants)
-    log_d = _log_tokens(log_runs)
+    log_d = log_runs.log_d - _log_worth(log_runs)
     worth = log_d + _log_worth(log_runs, constant[0])
     repeated, fresh = (parametric_log_loss(fits.theta, centre, log_runs.log_n, column)[0] for column in (worth, log_d))
     return replace(log_runs, log_d=worth, fresh_log_loss=log_runs.log_loss - repeated + fresh)
@@ -84,7 +84,7 @@ def _fit(
     log_runs: LogRuns, options: FitOptions, weights: FloatArray, constants: FloatArray
 ) -> tuple[ParametricFits, FloatArray, tuple[float, float]]:
     """The law and R of every row of weights, R by its posterior mode, and what the logs were centred on."""
-    log_d = _log_tokens(log_runs)
+    log_d = log_runs.log_d - _log_worth(log_runs)
     centre = (float(log_runs.log_n.mean()), float(log_d.mean()))
     found, score = [], []
     for constant in constants:
@@ -102,11 +102,6 @@ def _fit(
     return chosen, constants[best], centre
 
 
-def _log_worth(log_runs: LogRuns, constant: float) -> FloatArray:
-    """Log: ln D'/D."""
+def _log_worth(log_runs: LogRuns, constant: float = REPEAT_CONSTANT) -> FloatArray:
+    """Log: ln D'/D by an R; that of `make_log_runs` unless another is given."""
     return np.asarray(np.log(effective_tokens(log_runs.epochs, np.ones(len(log_runs)), constant) / log_runs.epochs))
-
-
-def _log_tokens(log_runs: LogRuns) -> FloatArray:
-    """Log: ln D of runs as `make_log_runs` makes them."""
-    return np.asarray(log_runs.log_d - _log_worth(log_runs, REPEAT_CONSTANT))
