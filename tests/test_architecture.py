@@ -30,7 +30,7 @@ INNER_LAYERS = {
         {"uncertainty"},
         {"methods"},
         {"laws", "outliers", "parameter_counts", "prediction", "backtest"},
-        {"recommendation", "predict", "simulation"},
+        {"simulation"},
         {"scaling_laws", "posterior"},
         {"diagnostics"},
         {"fit"},

@@ -3,12 +3,11 @@
 `fit.py` calls everything in order:
 
 - options: `options.py`; runs: `inputs/` (logs, exclusions, repeats, condensing), `outliers.py`, `flops_function.py`
-- methods: `methods/registry.py` lists them all, `methods/method.py` defines an entry; `approach1.py`, `approach2.py`
-  (`isoflop_curve.py`, `optimum_line.py`, `envelope.py`), `approach3.py` (`chinchilla/`), `extended/`,
-  `data_constrained.py`
-- uncertainty: `uncertainty/`; errors on held-out budgets, the model-form error, several laws together: `backtest/`
-- choice of the law: `recommendation.py`; findings: `diagnostics/`; verdict: `trust.py`
-- result: `scaling_laws.py`, `predict.py`, `prediction.py`; other counts of N: `parameter_counts.py`
+- methods: `methods/registry.py` lists them all, `methods/method.py` defines an entry; `approach1.py` and `approach2.py`
+  (`optimum_line.py`), `approach3.py` (`chinchilla/`), `extended/`, `farseer.py`, `data_constrained.py`
+- uncertainty: `uncertainty/`; errors on held-out budgets, the model-form error, several laws together, and the choice
+  of the law: `backtest/`; findings: `diagnostics/`; verdict: `trust.py`
+- result: `scaling_laws.py`, `prediction.py`; other counts of N: `parameter_counts.py`
 - what a planner asks, without backtests: `posterior.py`
 - laws as values: `laws.py`; simulated results: `simulation.py`
 """

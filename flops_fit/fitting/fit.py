@@ -5,8 +5,9 @@ from dataclasses import replace
 
 from flops_fit.errors import FitError
 from flops_fit.fitting.backtest.form_error import widen_law
-from flops_fit.fitting.backtest.stack import Stack
-from flops_fit.fitting.backtest.table import form_errors, run_backtest
+from flops_fit.fitting.backtest.recommendation import recommend
+from flops_fit.fitting.backtest.stack import Stack, make_stack
+from flops_fit.fitting.backtest.table import run_backtest
 from flops_fit.fitting.diagnostics import diagnose
 from flops_fit.fitting.inputs.condense import condense
 from flops_fit.fitting.inputs.exclusions import Selection, select_for_fit
@@ -17,7 +18,6 @@ from flops_fit.fitting.methods.result import LawFit
 from flops_fit.fitting.options import FitOptions
 from flops_fit.fitting.outliers import find_outliers
 from flops_fit.fitting.parameter_counts import compare_parameter_counts
-from flops_fit.fitting.recommendation import choose_law, recommend
 from flops_fit.fitting.scaling_laws import ScalingLaws
 from flops_fit.records import RunTable
 
@@ -47,37 +47,28 @@ def fit(runs: RunTable, *, options: FitOptions = DEFAULT) -> ScalingLaws:
     methods = fit_methods(log_runs, options, count=options.num_bootstraps, all_runs=selection.before)
     if options.law is not None and options.law not in methods.fitted:
         raise not_fitted(options.law, methods.reasons_not_fitted[options.law], methods.fitted)
-    backtest = run_backtest(methods, options, lambda trials, laws: choose_law(trials, laws, options)[0])
-    forms = form_errors(methods.laws, backtest.trials, options)
-    methods = methods.with_laws(lambda law: widen_law(law, forms[law.name], options.level))
-    recommendation = recommend(backtest.trials, methods.fitted_laws, forms, options)
+    backtest = run_backtest(methods, options)
+    stack = make_stack(methods, backtest.trials, options)
+    recommendation = recommend(backtest.trials, stack, options)
     result = ScalingLaws(
         runs=used,
         runs_excluded=used.excluded,
         recommended=recommendation.law,
         reason=recommendation.reason,
-        laws=methods.laws,
+        laws={name: stack.laws.get(name, law) for name, law in methods.laws.items()},
         isoflop_curves=methods.curves,
         findings=(),
         backtest=backtest.rows,
         options=options,
-        flops=methods.log_runs.flops,
+        flops=log_runs.flops,
         recommendation=recommendation,
-        stack=Stack(
-            methods=methods.fitted,
-            forms=forms,
-            log_low=float(methods.log_runs.log_budgets[0]),
-            log_top=methods.log_runs.log_c_top,
-        ),
+        stack=stack,
         reasons_not_fitted=methods.reasons_not_fitted,
         trials=backtest.trials,
-        min_compute=float(methods.log_runs.budgets[0]),
-        max_compute=float(methods.log_runs.budgets[-1]),
-        parameter_counts=compare_parameter_counts(used, options) if len(used) == len(methods.log_runs) else (),
-        laws_without_exclusions={
-            name: widen_law(law, forms[name], options.level) if name in forms else law
-            for name, law in _laws_without_exclusions(selection, options).items()
-        },
+        min_compute=float(log_runs.budgets[0]),
+        max_compute=float(log_runs.budgets[-1]),
+        parameter_counts=compare_parameter_counts(used, options) if len(used) == len(log_runs) else (),
+        laws_without_exclusions=_laws_without_exclusions(selection, stack, options),
     )
     return replace(result, findings=(*used.notes, *diagnose(result, methods)))
 
@@ -104,10 +95,12 @@ def _without_outliers(selection: Selection, options: FitOptions) -> Selection:
     return replace(selection, runs=runs.take(keep, code="outlier", reason=reason))
 
 
-def _laws_without_exclusions(selection: Selection, options: FitOptions) -> dict[str, LawFit]:
+def _laws_without_exclusions(selection: Selection, stack: Stack, options: FitOptions) -> dict[str, LawFit]:
     """The laws with outliers and repeated data left in; empty where none was left out."""
     if len(selection.before) == len(selection.runs):
         return {}
     count = max(50, options.num_bootstraps // 4)
     log_runs = value_repeats(condense(make_log_runs(selection.before)), selection.before, options)
-    return fit_methods(log_runs, options, count=count).laws
+    laws = fit_methods(log_runs, options, count=count).laws
+    forms = stack.forms
+    return {n: widen_law(law, forms[n], options.level) if n in forms else law for n, law in laws.items()}

@@ -89,12 +89,8 @@ def measure_flops_function(compute: FloatArray, num_params: FloatArray, num_toke
     """Reads k(N) = C/(ND) off the runs: a polynomial of ln N where it beats the scatter, else a constant.
 
     The degree is chosen by an information criterion on the means of the sizes. Their errors are the scatter within a
-    size, or more where the sizes lie off every smooth curve, as digitised ones do.
-
-    Args:
-        compute: C spent, FLOPs, shape (n,).
-        num_params: N, shape (n,).
-        num_tokens: D, shape (n,).
+    size, or more where the sizes lie off every smooth curve, as digitised ones do. C is what was spent, in FLOPs; all
+    three columns have shape (n,).
     """
     log_n = np.log(num_params)
     log_ratio = np.log(compute) - log_n - np.log(num_tokens)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from flops_fit.fitting.flops_function import FlopsFunction, constant_flops
-from flops_fit.fitting.methods.chinchilla.optimum import parametric_optimum
+from flops_fit.fitting.methods.optimum import parametric_optimum
 from flops_fit.records import FloatArray
 
 

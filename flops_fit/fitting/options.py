@@ -10,7 +10,7 @@ Objective = Literal["huber_log", "squared_log", "squared"]
 
 @dataclass(frozen=True, kw_only=True)
 class FitOptions:
-    """Settings of `fit`. `recommendation.py` holds the evidence for the defaults."""
+    """Settings of `fit`. `backtest/recommendation.py` holds the evidence for the defaults."""
 
     level: float = 0.9
     """Nominal coverage of every interval."""

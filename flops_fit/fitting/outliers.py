@@ -18,19 +18,16 @@ def find_outliers(log_runs: LogRuns, options: FitOptions) -> NDArray[np.bool_]:
 
     A corner of the grid where the law bends is off as a whole and stays; one bad run stands alone.
     """
-    count = len(log_runs)
-    none = np.zeros(count, dtype=bool)
-    if count < MIN_RUNS + 2 or np.ptp(log_runs.log_n) < 1e-3 or np.ptp(log_runs.log_d) < 1e-3:
-        return none
+    marked = np.zeros(len(log_runs), dtype=bool)
+    if len(log_runs) < MIN_RUNS + 2 or np.ptp(log_runs.log_n) < 1e-3 or np.ptp(log_runs.log_d) < 1e-3:
+        return marked
     weighed = weigh_priors(log_runs, options)
     x, y = (c - np.mean(c) for c in (log_runs.log_n, log_runs.log_d))
     expected = weighed.average(weighed.log_loss(log_runs.log_n, log_runs.log_d)[0])
     residual = (log_runs.log_loss - expected) / log_runs.relative_sd
     limit = max(options.outlier_threshold * robust_sd(residual), MIN_DEVIATION)
-    suspects = np.flatnonzero(np.abs(residual) > limit)
-    marked = none.copy()
     spread_n, spread_d = max(float(np.std(x)), 1e-9), max(float(np.std(y)), 1e-9)
-    for i in suspects:
+    for i in np.flatnonzero(np.abs(residual) > limit):
         distance = ((x - x[i]) / spread_n) ** 2 + ((y - y[i]) / spread_d) ** 2
         distance[i] = np.inf
         near = np.argsort(distance, kind="stable")[:NEIGHBOURS]

@@ -13,6 +13,7 @@ from flops_fit.fitting.inputs.log_runs import make_log_runs
 from flops_fit.fitting.methods.approach3 import fit_chinchilla
 from flops_fit.fitting.methods.result import LawFit
 from flops_fit.fitting.options import FitOptions
+from flops_fit.fitting.uncertainty.spread import exp_interval
 from flops_fit.records import Interval, RunTable
 
 RESAMPLES = 100
@@ -44,18 +45,12 @@ def compare_parameter_counts(runs: RunTable, options: FitOptions) -> tuple[Param
 
 
 def _count(name: str, runs: RunTable, options: FitOptions) -> ParameterCount | None:
-    log_runs = make_log_runs(runs)
-    rng = np.random.default_rng(options.seed)
+    log_runs, rng = make_log_runs(runs), np.random.default_rng(options.seed)
     count = min(options.num_bootstraps, RESAMPLES)
     method = fit_chinchilla("windowed", log_runs, options, rng, count=count, windowed=True)
     if isinstance(method, LawFit) or method.law.a is None:
         return None
     log_c = np.array([log_runs.log_c[log_runs.budget == log_runs.num_budgets - 1].mean()])
-    n, _ = method.optimum(log_c, options.level)
-    value, low, high = (float(np.exp(v[0])) for v in (n.value, n.low, n.high))
-    return ParameterCount(
-        name=name,
-        a=method.law.a,
-        num_params_at_top=Interval(value=value, low=low, high=high, level=options.level),
-        compute_at_top=float(np.exp(log_c[0])),
-    )
+    (log_n,) = method.optimum(log_c, options.level)[0].intervals(options.level)
+    top = float(np.exp(log_c[0]))
+    return ParameterCount(name=name, a=method.law.a, num_params_at_top=exp_interval(log_n), compute_at_top=top)

@@ -1,12 +1,14 @@
 """The result of a fit: every method's law, the recommended one and why, and the findings."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from flops_fit.errors import ConfigError, FitError
+from flops_fit.fitting import prediction as predictions
+from flops_fit.fitting.backtest.recommendation import Recommendation
 from flops_fit.fitting.backtest.stack import Stack
 from flops_fit.fitting.backtest.trials import Trial, log_n_at_ratio
 from flops_fit.fitting.flops_function import FlopsFunction
@@ -14,9 +16,7 @@ from flops_fit.fitting.methods.registry import STACK, check_law, not_fitted, sta
 from flops_fit.fitting.methods.result import BacktestRow, FittedMethod, IsoflopCurve, LawFit, plain_law
 from flops_fit.fitting.options import FitOptions
 from flops_fit.fitting.parameter_counts import ParameterCount
-from flops_fit.fitting.predict import LEADING_CODES, make_prediction
-from flops_fit.fitting.prediction import Prediction
-from flops_fit.fitting.recommendation import Recommendation
+from flops_fit.fitting.prediction import Baseline, Prediction
 from flops_fit.fitting.trust import Trust, judge
 from flops_fit.fitting.uncertainty.spread import Spread
 from flops_fit.quantities import count_of, format_flops
@@ -24,6 +24,10 @@ from flops_fit.records import ExcludedRun, Finding, FloatArray, RunTable
 from flops_fit.schema import to_plain
 
 LOSS_REACH = float(np.log(1000.0))
+"""A loss is within a factor of 1000 of what was seen."""
+Band = tuple[FloatArray, FloatArray, FloatArray]
+"""Values, their lower and their upper ends, each of shape (m,)."""
+Numbers = FloatArray | float
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -92,82 +96,68 @@ class ScalingLaws:
         """
         if not (np.isfinite(compute) and compute > 0):
             raise ConfigError(f"compute: got {compute}, expected a positive number of FLOPs.")
-        name = self._law_name(law)
-        level = self._level(level)
+        name, level = self._law_name(law), self._level(level)
         log_c = np.array([np.log(compute)])
         n, loss = self._spreads(law, log_c, level)
-        weights = {name: 1.0} if self._asks_for_one(law) else self._weights(log_c)
-        log_n = np.array([log_n_at_ratio(self.flops, float(log_c[0]))])
-        baseline = self.methods[name].log_loss_at(log_n, self.flops.log_tokens(log_c, log_n), level)
-        rivals = {
-            rival: self.stack.alone(rival, log_c, level)[0] for rival in stacked_methods() if rival in self.methods
-        }
-        prediction = make_prediction(
-            law=name if len(weights) == 1 else STACK,
-            weights=weights,
+        weights = {name: 1.0}
+        rivals: dict[str, Spread] = {}
+        if not self._asks_for_one(law):
+            weights = {key: float(w[0]) for key, w in self.stack.weights(name, log_c).items() if w[0] > 1e-6}
+            members = [rival for rival in stacked_methods() if rival in self.methods]
+            rivals = {rival: self.stack.alone(rival, log_c, level)[0] for rival in members}
+        findings = (
+            *predictions.diagnose_range(compute, self.min_compute, self.max_compute, self._tested_factor(name)),
+            *predictions.diagnose_size(n, rivals, self.flops),
+        )
+        differ = any(f.code == "methods_disagree" for f in findings)
+        of_the_fit = [f for f in self.findings if not (differ and f.code == "methods_disagree")]
+        leading = tuple(f for f in findings if f.code in predictions.LEADING_CODES)
+        used, num_trials = name if len(weights) == 1 else STACK, sum(t.law == name for t in self.trials)
+        num_params, num_tokens, ratio, expected = predictions.make_estimates(n, loss, self.flops, log_c)
+        nearby, _ = self._spreads(law, log_c[0] + np.array([-0.5, 0.5]), level)
+        return Prediction(
             compute=float(compute),
+            law=used,
+            weights=weights,
             level=level,
-            min_compute=self.min_compute,
-            max_compute=self.max_compute,
-            tested_factor=self._tested_factor(name),
-            size=n,
-            loss=loss,
-            exponent=self._exponent(law, log_c, level),
-            rivals={} if self._asks_for_one(law) else rivals,
-            flops=self.flops,
-            baseline_log_n=float(log_n[0]),
-            baseline_log_loss=None if baseline is None else float(baseline.value[0]),
-            num_trials=sum(t.law == name for t in self.trials),
+            extrapolation_factor=float(compute) / self.max_compute,
+            num_params_estimate=num_params,
+            num_tokens_estimate=num_tokens,
+            tokens_per_param_estimate=ratio,
+            loss_estimate=expected,
+            exponent=float(nearby.value[1] - nearby.value[0]),
+            baseline=self._baseline(name, log_c, level),
+            interval_basis=predictions.interval_basis(used, weights, level, num_trials),
+            findings=findings,
+            trust=judge((*findings, *of_the_fit), recommended=name, reason=self.reason, leading=leading),
         )
-        of_the_fit = [f for f in self.findings if not (prediction.rivals_differ and f.code == "methods_disagree")]
-        trust = judge(
-            (*prediction.findings, *of_the_fit),
-            recommended=name,
-            reason=self.reason,
-            leading=tuple(f for f in prediction.findings if f.code in LEADING_CODES),
-        )
-        return replace(prediction, trust=trust)
 
-    def n_opt_band(
-        self, compute: FloatArray, *, law: str | None = None, level: float | None = None
-    ) -> tuple[FloatArray, FloatArray, FloatArray]:
+    def n_opt_band(self, compute: FloatArray, *, law: str | None = None, level: float | None = None) -> Band:
         """N_opt, its lower and its upper end at each C of shape (m,), for drawing."""
         n, _ = self._spreads(law, np.log(compute), self._level(level))
-        return np.exp(n.value), np.exp(n.low), np.exp(n.high)
+        return _band(n)
 
-    def d_opt_band(
-        self, compute: FloatArray, *, law: str | None = None, level: float | None = None
-    ) -> tuple[FloatArray, FloatArray, FloatArray]:
+    def d_opt_band(self, compute: FloatArray, *, law: str | None = None, level: float | None = None) -> Band:
         """D_opt, its lower and its upper end at each C of shape (m,)."""
         n, _ = self._spreads(law, np.log(compute), self._level(level))
-        log_d = [self.flops.log_tokens(np.log(compute), log_n) for log_n in (n.value, n.high, n.low)]
-        return np.exp(log_d[0]), np.exp(log_d[1]), np.exp(log_d[2])
+        value, low, high = (np.exp(self.flops.log_tokens(np.log(compute), v)) for v in (n.value, n.high, n.low))
+        return value, low, high
 
-    def loss_band(
-        self, compute: FloatArray, *, law: str | None = None, level: float | None = None
-    ) -> tuple[FloatArray, FloatArray, FloatArray]:
+    def loss_band(self, compute: FloatArray, *, law: str | None = None, level: float | None = None) -> Band:
         """Loss at the optimum, its lower and its upper end at each C of shape (m,)."""
         _, loss = self._spreads(law, np.log(compute), self._level(level))
-        return np.exp(loss.value), np.exp(loss.low), np.exp(loss.high)
+        return _band(loss)
 
     def loss_at(
-        self,
-        num_params: FloatArray | float,
-        num_tokens: FloatArray | float,
-        *,
-        law: str | None = None,
-        level: float | None = None,
-    ) -> tuple[FloatArray, FloatArray, FloatArray] | None:
+        self, num_params: Numbers, num_tokens: Numbers, *, law: str | None = None, level: float | None = None
+    ) -> Band | None:
         """Loss at any (N, D) with its interval, as three arrays; None where the law has no L(N, D)."""
         name, level = self._law_name(law), self._level(level)
         log_n, log_d = np.atleast_1d(np.log(num_params)), np.atleast_1d(np.log(num_tokens))
         log_c = self.flops.log_flops_per_token(log_n) + log_d
         of_loss = self.stack.loss_at if self._asks_for_one(law) else self.stack.loss_together
         spread = of_loss(name, log_n, log_d, log_c, level)
-        if spread is None:
-            return None
-        spread = spread.bounded(*self._loss_bounds())
-        return np.exp(spread.value), np.exp(spread.low), np.exp(spread.high)
+        return None if spread is None else _band(spread.bounded(*self._loss_bounds()))
 
     def to_plain(self) -> dict[str, Any]:
         """The object that `fit --json` prints."""
@@ -190,9 +180,8 @@ class ScalingLaws:
         law = None if self.recommended is None else self.laws[self.recommended]
         if law is not None and law.a is not None and law.b is not None:
             a, b = (f"{x.value:.3g} [{x.low:.3g}, {x.high:.3g}]" for x in (law.a, law.b))
-            lines.append(
-                f"ScalingLaws, law={law.name}: N_opt ~ C^{a}, D_opt ~ C^{b}, {self.options.level:.0%} intervals"
-            )
+            exponents = f"N_opt ~ C^{a}, D_opt ~ C^{b}, {self.options.level:.0%} intervals"
+            lines.append(f"ScalingLaws, law={law.name}: {exponents}")
         runs, budgets = count_of(len(self.runs), "run"), count_of(len(self.isoflop_curves), "budget")
         span = f"{format_flops(self.min_compute)} to {format_flops(self.max_compute)} FLOPs"
         return "\n".join([*lines, f"{runs} at {budgets} from {span}, {len(self.runs_excluded)} excluded"])
@@ -219,22 +208,28 @@ class ScalingLaws:
         """A law's answer where one is asked for, else that of all laws together; held to what is possible."""
         answer = self.stack.alone if self._asks_for_one(law) else self.stack.together
         n, loss = answer(self._law_name(law), log_compute, level)
-        # At least one parameter and one token; a loss is within a factor of 1000 of what was seen.
+        # At least one parameter and one token.
         most = log_compute - float(np.median(self.flops.log_ratio))
         return n.bounded(0.0, np.maximum(most, 0.0)), loss.bounded(*self._loss_bounds())
 
     def _asks_for_one(self, law: str | None) -> bool:
         return law is not None or self.options.law is not None
 
-    def _weights(self, log_compute: FloatArray) -> dict[str, float]:
-        weights = self.stack.weights(self._law_name(None), log_compute)
-        return {name: float(w[0]) for name, w in weights.items() if w[0] > 1e-6}
-
-    def _exponent(self, law: str | None, log_compute: FloatArray, level: float) -> float:
-        """The slope d ln N_opt / d ln C of the answer at C, over one e-fold."""
-        n, _ = self._spreads(law, log_compute[0] + np.array([-0.5, 0.5]), level)
-        return float(n.value[1] - n.value[0])
+    def _baseline(self, name: str, log_c: FloatArray, level: float) -> Baseline:
+        """D/N = 20 at ln C of shape (1,), with the loss that one law expects there."""
+        log_n = np.array([log_n_at_ratio(self.flops, float(log_c[0]))])
+        log_d = self.flops.log_tokens(log_c, log_n)
+        loss = self.methods[name].log_loss_at(log_n, log_d, level)
+        return Baseline(
+            num_params=float(np.exp(log_n[0])),
+            num_tokens=float(np.exp(log_d[0])),
+            loss=None if loss is None else float(np.exp(loss.value[0])),
+        )
 
     def _loss_bounds(self) -> tuple[float, float]:
         seen = np.log(self.runs.loss)
         return float(seen.min()) - LOSS_REACH, float(seen.max()) + LOSS_REACH
+
+
+def _band(spread: Spread) -> Band:
+    return np.exp(spread.value), np.exp(spread.low), np.exp(spread.high)

@@ -34,12 +34,9 @@ def judge(
 ) -> Trust:
     """Judges an answer: "no" without a law or with an error, "care" with a warning or a leading doubt.
 
-    Args:
-        findings: Of the fit, and of a prediction where one is judged.
-        recommended: Name of the law to use; None where there is none.
-        reason: Why that one, or why none.
-        leading: Findings of a prediction, of any level, that its headline must state: it lies outside what was fitted
-            and tested, or the methods are far apart there.
+    The findings are those of the fit, and of a prediction where one is judged; ``leading`` are those of a prediction,
+    of any level, that its headline must state: it lies outside what was fitted and tested, or the methods are far apart
+    there. ``recommended`` is the law to use, None where there is none, and ``reason`` why.
     """
     errors = tuple(f for f in findings if f.level == "error")
     warnings = tuple(f for f in findings if f.level == "warning" and f not in leading)

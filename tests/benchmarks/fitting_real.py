@@ -10,8 +10,8 @@ from flops_fit.errors import FitError
 from flops_fit.fitting import FitOptions, fit
 from flops_fit.quantities import format_count
 
-LAWS = ("default", "extended", "windowed", "approach2", "akima", "approach3", "ratio20", "slope_half")
-METHODS = ("windowed", "approach2", "akima", "approach3")
+LAWS = ("default", "extended", "windowed", "approach2", "approach3", "ratio20", "slope_half")
+METHODS = ("windowed", "approach2", "approach3")
 FARSEER_CUTS = (1e20, 1e21, np.inf)
 SEEDS = 10
 SEED_BOOTSTRAPS = 300

@@ -9,7 +9,7 @@ from tables_of_runs import GEMSTONES, PORIAN, chinchilla_isoflop, gemstones, iso
 
 from flops_fit.fitting import ChinchillaLaw, FitOptions, fit
 from flops_fit.fitting.backtest.form_error import PRIORS, form_error
-from flops_fit.fitting.backtest.trials import Trial
+from flops_fit.fitting.backtest.trials import Measured, Score, Trial
 
 HOFFMANN = ChinchillaLaw(E=1.69, A=406.4, B=410.7, alpha=0.34, beta=0.28)
 BUDGETS = np.geomspace(1e18, 3e20, 6)
@@ -22,20 +22,10 @@ def published_sweeps():
     yield from (gemstones(condition) for condition in GEMSTONES)
 
 
-def trial(n_error, n_sd, loss_error=0.0, compute=1e20):
-    return Trial(
-        hidden=1,
-        law="extended",
-        compute=compute,
-        factor=5.0,
-        reach=0.7,
-        n_error=n_error,
-        n_sd=n_sd,
-        n_observed_sd=0.0,
-        loss_error=loss_error,
-        loss_sd=0.01,
-        loss_observed_sd=0.0,
-    )
+def trial(n_error, n_sd, compute=1e20):
+    exact = Measured(0.0, 0.0)
+    n, loss = Score(n_error, n_sd, exact), Score(0.0, 0.01, exact)
+    return Trial(law="extended", compute=compute, factor=5.0, reach=0.7, n=n, loss=loss)
 
 
 def test_the_default_predicts_the_hidden_budget_of_every_published_sweep():

@@ -2,31 +2,18 @@
 
 import numpy as np
 import pytest
-from scipy.interpolate import Akima1DInterpolator
 from tables_of_runs import PORIAN, isoflop_table, make_table, read_published
 
 from flops_fit.fitting import ChinchillaLaw, FitOptions, fit
 from flops_fit.fitting.inputs.log_runs import lower_hull, make_log_runs
-from flops_fit.fitting.methods.envelope import fit_envelope
-from flops_fit.fitting.methods.isoflop_curve import akima_minimum, curve_cells, fit_parabola, parabola_doubt
+from flops_fit.fitting.methods.approach2 import curve_cells, fit_parabola, parabola_doubt
+from flops_fit.fitting.methods.optimum_line import fit_envelope
 from flops_fit.fitting.methods.registry import fit_methods
 
 HOFFMANN = ChinchillaLaw(E=1.69, A=406.4, B=410.7, alpha=0.34, beta=0.28)
 BUDGETS = np.geomspace(1e18, 3e20, 6)
 # Porian et al. 2024, table of the steps of their story on RefinedWeb.
 PUBLISHED = dict(zip(PORIAN, (0.835, 0.706, 0.706, 0.602, 0.602, 0.571, 0.571), strict=True))
-
-
-def test_the_spline_is_scipys_akima():
-    rng = np.random.default_rng(0)
-    log_n = np.sort(rng.uniform(15, 20, 9))
-    loss = 3 + 0.1 * (log_n - 17.3) ** 2 + 0.01 * rng.standard_normal(9)
-    found, lowest = akima_minimum(log_n, loss[None])
-    fine = np.linspace(log_n[0], log_n[-1], 200_001)
-    curve = Akima1DInterpolator(log_n, loss)(fine)
-    # 41 points to a cell: within a fortieth of the widest cell.
-    assert found[0] == pytest.approx(fine[np.argmin(curve)], abs=np.diff(log_n).max() / 40)
-    assert lowest[0] == pytest.approx(curve.min(), abs=1e-4)
 
 
 def test_a_parabola_is_recovered():
@@ -62,7 +49,6 @@ def test_published_exponents_come_out_within_four_hundredths(condition):
     log_runs = make_log_runs(read_published("porian_rw_base.csv", condition))
     fitted = fit_methods(log_runs, FitOptions(), count=30).fitted
     assert fitted["approach2"].law.a.value == pytest.approx(PUBLISHED[condition], abs=0.04)
-    assert fitted["akima"].law.a.value == pytest.approx(PUBLISHED[condition], abs=0.04)
 
 
 def test_the_lower_hull_is_below_every_run_and_convex():

@@ -101,7 +101,7 @@ def test_far_out_the_exponent_returns_to_the_average_of_the_sweep():
     far = form.walk_d.knots[-1] * np.ones(1)
     middle = NUM_PLAIN + form.walk_n.root.shape[1]
     departure = float((form.walk_d.at(far) @ form.walk_d.root @ row[0, middle:])[0])
-    inside = form.walk_d.at(log_runs.log_d - weighed.centre_d) @ form.walk_d.root @ row[0, middle:]
+    inside = form.walk_d.at(log_runs.log_d - weighed.centre[1]) @ form.walk_d.root @ row[0, middle:]
     assert abs(departure) < 0.2 * np.abs(inside).max()
 
 

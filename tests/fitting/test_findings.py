@@ -244,10 +244,19 @@ def test_an_exponent_that_noise_hides():
     assert "essentially unconstrained (90% CI [" in unknown.message
     assert not laws.laws["extended"].knows_exponent
     assert laws.methods["extended"].law is laws.laws["extended"]
-    # Another law that knows it gives the numbers, and is no reason to trust them.
-    assert laws.recommended != "extended"
+    assert laws.trust.level == "no"
+
+
+def test_another_law_that_knows_the_exponent_answers_and_is_no_reason_to_trust_it():
+    # Exponents free to drift by e^3 leave the default unconstrained on runs that constrain the others.
+    options = replace(FAST, exponent_drift_sd=3.0, max_hidden_budgets=0)
+    laws = fit(isoflop_table(HOFFMANN, BUDGETS, 7, noise=0.01), options=options)
+    assert not laws.laws["extended"].knows_exponent
     assert laws.laws[laws.recommended].knows_exponent
     assert "predictions come from another method that does constrain it" in laws.reason
+    unknown = next(f for f in laws.findings if f.code == "exponent_unknown")
+    assert "so predictions come from another method" in unknown.message
+    assert laws.trust.level == "no"
 
 
 def test_an_untested_exponent_is_no_surer_than_those_of_published_sweeps():

@@ -22,7 +22,7 @@ def test_nine_of_ten_intervals_hold_the_published_optimum():
     for condition in sorted({row["condition"] for row in published}):
         file = "porian_rw_base.csv" if condition.startswith("rw/base") else "isoflop_sets.csv"
         log_runs = make_log_runs(read_runs(DATA / file, condition=condition))
-        curves = find_minima(log_runs, FitOptions(), np.random.default_rng(0), count=100).curves
+        curves = find_minima(log_runs, FitOptions(), np.random.default_rng(0), count=100)[0]
         minima = {f"{curve.compute_budget:.3g}": curve.n_opt for curve in curves}
         for row in published:
             interval = minima.get(f"{float(row['C']):.3g}") if row["condition"] == condition else None

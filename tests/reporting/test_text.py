@@ -150,9 +150,9 @@ def test_excluded_runs_are_listed_with_code_and_reason():
 
 def test_a_refused_law_is_listed_as_not_fitted_with_its_reason():
     laws = sound_laws()
-    law = replace(laws.laws["akima"], a=None, b=None, outcome="refused", reason="one budget only")
-    text = format_summary(replace(laws, laws={**laws.laws, "akima": law}), None)
-    assert "  akima: not fitted; one budget only" in text
+    law = replace(laws.laws["approach2"], a=None, b=None, outcome="refused", reason="one budget only")
+    text = format_summary(replace(laws, laws={**laws.laws, "approach2": law}), None)
+    assert "  approach2: not fitted; one budget only" in text
 
 
 def test_the_summary_does_not_load_matplotlib():

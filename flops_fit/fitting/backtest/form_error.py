@@ -5,16 +5,16 @@ drawn from a population of sweeps: the prior is what `PUBLISHED` sweeps show, an
 it. So s is never zero because three budgets happened to agree, and no threshold decides whether it counts.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from flops_fit.fitting.backtest.trials import Trial
+from flops_fit.fitting.backtest.trials import Score, Trial
 from flops_fit.fitting.methods.result import LawFit
 from flops_fit.fitting.options import FitOptions
 from flops_fit.fitting.uncertainty.resampling import normal_quantile
 from flops_fit.fitting.uncertainty.spread import widened_interval
-from flops_fit.records import FloatArray
 
 REACH_OFFSET = 0.3
 """Model-form error grows as 0.3 + log10 of the extrapolation (research/science.md section 3)."""
@@ -57,28 +57,18 @@ class FormError:
     """Backtests behind it; 0 means that published sweeps alone tell."""
 
 
-def form_error(law: str, trials: list[Trial], options: FitOptions) -> FormError:
+def form_error(law: str, trials: Iterable[Trial], options: FitOptions) -> FormError:
     """Posterior of a law's model-form error, by its backtests; the prior where there are none."""
-    sized = [(t.n_error, np.hypot(t.n_sd, t.n_observed_sd), t) for t in trials if t.n_error is not None]
-    losses = [(t.loss_error, np.hypot(t.loss_sd, t.loss_observed_sd), t) for t in trials]
+    trials = [t for t in trials if t.law == law]
+    sized = [(t, t.n) for t in trials if t.n is not None]
     n_prior, loss_prior = (
         prior if asked is None else (asked * np.log(10), prior[1])
         for asked, prior in zip((options.form_sd, options.loss_form_sd), PRIORS.get(law, OTHER_LAWS), strict=True)
     )
-    n_sd = _posterior_sd(sized, *n_prior)
-    errors = [error / (t.reach + REACH_OFFSET) for error, _, t in sized]
-    return FormError(
-        n_sd=n_sd,
-        loss_sd=_posterior_sd(losses, *loss_prior),
-        n_score=float(np.sqrt(np.mean(np.square(errors)))) if errors else n_sd,
-        num_trials=len(trials),
-    )
-
-
-def form_distance(log_compute: FloatArray, log_low: float, log_top: float) -> FloatArray:
-    """Units of extrapolation at ln C, outside budgets from ``log_low`` to ``log_top``."""
-    beyond = np.maximum(log_compute - log_top, log_low - log_compute)
-    return np.asarray(np.maximum(beyond / np.log(10), 0.0) + REACH_OFFSET)
+    n_sd, loss_sd = _posterior_sd(sized, *n_prior), _posterior_sd([(t, t.loss) for t in trials], *loss_prior)
+    errors = [score.error / (t.reach + REACH_OFFSET) for t, score in sized]
+    n_score = float(np.sqrt(np.mean(np.square(errors)))) if errors else n_sd
+    return FormError(n_sd=n_sd, loss_sd=loss_sd, n_score=n_score, num_trials=len(trials))
 
 
 def widen_law(law: LawFit, form: FormError, level: float) -> LawFit:
@@ -89,7 +79,7 @@ def widen_law(law: LawFit, form: FormError, level: float) -> LawFit:
     return replace(law, a=widened_interval(law.a, added), b=widened_interval(law.b, added))
 
 
-def _posterior_sd(trials: list[tuple[float, float, Trial]], median: float, log_sd: float) -> float:
+def _posterior_sd(trials: list[tuple[Trial, Score]], median: float, log_sd: float) -> float:
     """Root mean square of s: a log-normal prior on a grid times the normal likelihood of the errors.
 
     Errors at one held-out budget, from fits that differ in what else was held out, count as one together.
@@ -97,10 +87,10 @@ def _posterior_sd(trials: list[tuple[float, float, Trial]], median: float, log_s
     s = median * GRID
     log_weight = -0.5 * (np.log(GRID) / log_sd) ** 2
     if trials:
-        error, sd = (np.array([t[i] for t in trials], dtype=np.float64)[:, None] for i in (0, 1))
-        distance = np.array([t.reach for _, _, t in trials])[:, None] + REACH_OFFSET
+        rows = np.array([(score.error, score.total_sd, t.reach + REACH_OFFSET) for t, score in trials])
+        error, sd, distance = rows.T[:, :, None]
         variance = sd**2 + (s * distance) ** 2
-        share = len({t.compute for _, _, t in trials}) / len(trials)
+        share = len({t.compute for t, _ in trials}) / len(trials)
         log_weight += share * (-0.5 * np.log(variance) - 0.5 * error**2 / variance).sum(0)
     weight = np.exp(log_weight - log_weight.max())
     return float(np.sqrt(weight @ s**2 / weight.sum()))

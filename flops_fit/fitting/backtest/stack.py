@@ -11,14 +11,16 @@ to .2 at 100 times the largest budget, against .67 to .92 (tests/benchmarks/fitt
 The loss is such an average at every distance, of the laws that the registry marks for it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from flops_fit.fitting.backtest.form_error import REACH_OFFSET, FormError, form_distance
-from flops_fit.fitting.methods.registry import loss_methods, stacked_methods
-from flops_fit.fitting.methods.result import FittedMethod
+from flops_fit.fitting.backtest.form_error import REACH_OFFSET, FormError, form_error, widen_law
+from flops_fit.fitting.backtest.trials import Trial
+from flops_fit.fitting.methods.registry import Methods, loss_methods, stacked_methods
+from flops_fit.fitting.methods.result import FittedMethod, LawFit, with_law
+from flops_fit.fitting.options import FitOptions
 from flops_fit.fitting.uncertainty.resampling import normal_quantile
 from flops_fit.fitting.uncertainty.spread import Spread
 from flops_fit.records import FloatArray
@@ -37,16 +39,21 @@ class Stack:
 
     methods: Mapping[str, FittedMethod]
     forms: Mapping[str, FormError]
+    """Of every law, those that were not fitted included."""
     log_low: float
     """ln of the smallest budget."""
     log_top: float
     """ln of the largest budget."""
 
+    @property
+    def laws(self) -> dict[str, LawFit]:
+        """The laws of the fitted methods."""
+        return {name: method.law for name, method in self.methods.items()}
+
     def alone(self, name: str, log_compute: FloatArray, level: float) -> tuple[Spread, Spread]:
         """Log: one law's ln N_opt and ln loss there, its model-form error included, shape (m,)."""
         n, loss = self.methods[name].optimum(log_compute, level)
-        distance = normal_quantile(level) * form_distance(log_compute, self.log_low, self.log_top)
-        form = self.forms[name]
+        form, distance = self.forms[name], normal_quantile(level) * self._distance(log_compute)
         return n.widened(form.n_sd * distance), loss.widened(form.loss_sd * distance)
 
     def loss_at(
@@ -54,8 +61,8 @@ class Stack:
     ) -> Spread | None:
         """Log: one law's ln loss at any (N, D), its model-form error included; None where it has none."""
         spread = self.methods[name].log_loss_at(log_n, log_d, level)
-        distance = normal_quantile(level) * form_distance(log_c, self.log_low, self.log_top)
-        return None if spread is None else spread.widened(self.forms[name].loss_sd * distance)
+        added = self.forms[name].loss_sd * (normal_quantile(level) * self._distance(log_c))
+        return None if spread is None else spread.widened(added)
 
     def together(self, first: str, log_compute: FloatArray, level: float) -> tuple[Spread, Spread]:
         """Log: ln N_opt and ln loss there by all laws, ``first`` alone near the runs."""
@@ -82,10 +89,28 @@ class Stack:
         others = [name for name in stacked_methods() if name in self.methods and name != first]
         members = [first, *(name for name in others if self.methods[name].law.outcome == "converged")]
         precision = {name: 1 / (self.forms[name].n_score ** 2 + LEAST_ERROR**2) for name in members}
-        reach = form_distance(log_compute, self.log_low, self.log_top) - REACH_OFFSET
+        reach = self._distance(log_compute) - REACH_OFFSET
         shared = (1 - KEPT) * np.clip((reach - start) / (STACKED - start), 0.0, 1.0)
         total = sum(precision.values())
         return {name: shared * p / total + (1 - shared) * (name == first) for name, p in precision.items()}
+
+    def _distance(self, log_compute: FloatArray) -> FloatArray:
+        """Units of extrapolation at ln C, outside the budgets."""
+        beyond = np.maximum(log_compute - self.log_top, self.log_low - log_compute)
+        return np.asarray(np.maximum(beyond / np.log(10), 0.0) + REACH_OFFSET)
+
+
+def make_stack(methods: Methods, trials: Sequence[Trial], options: FitOptions) -> Stack:
+    """The fitted methods with their model-form errors by the trials, which widen the exponents of their laws too."""
+    forms = {name: form_error(name, trials, options) for name in methods.laws}
+    fitted = {
+        name: with_law(method, widen_law(method.law, forms[name], options.level))
+        for name, method in methods.fitted.items()
+    }
+    log_runs = methods.log_runs
+    return Stack(
+        methods=fitted, forms=forms, log_low=float(log_runs.log_budgets[0]), log_top=float(log_runs.log_budgets[-1])
+    )
 
 
 def _precisions(spreads: Mapping[str, Spread]) -> dict[str, FloatArray]:
@@ -112,9 +137,5 @@ def _mixture(
         return np.asarray(sum(w * getattr(spreads[name], part) ** 2 for name, w in weights.items()))
 
     between = sum(w * (quantile * (spreads[name].value - value)) ** 2 for name, w in doubts.items())
-    return Spread(
-        value=np.asarray(value),
-        down=np.sqrt(mean_square("down")),
-        up=np.sqrt(mean_square("up")),
-        form=np.sqrt(mean_square("form") + between),
-    )
+    down, up = np.sqrt(mean_square("down")), np.sqrt(mean_square("up"))
+    return Spread(value=np.asarray(value), down=down, up=up, form=np.sqrt(mean_square("form") + between))

@@ -1,142 +1,89 @@
 """The backtest table: every method, the default, and the two baselines against each held-out budget."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
-from flops_fit.fitting.backtest.form_error import REACH_OFFSET, FormError, form_error, widen_law
-from flops_fit.fitting.backtest.stack import Stack
-from flops_fit.fitting.backtest.trials import (
-    Observed,
-    Trial,
-    fit_hidden,
-    log_n_at_ratio,
-    log_n_at_slope_half,
-    observed_minima,
-    trials_of,
-)
-from flops_fit.fitting.inputs.log_runs import LogRuns
+from flops_fit.fitting.backtest.form_error import REACH_OFFSET
+from flops_fit.fitting.backtest.recommendation import choose_law
+from flops_fit.fitting.backtest.stack import Stack, make_stack
+from flops_fit.fitting.backtest.trials import Score, Trial, fit_hidden, log_n_at_ratio, observed_minima, trials_of
 from flops_fit.fitting.methods.registry import Methods
-from flops_fit.fitting.methods.result import BacktestRow, LawFit
+from flops_fit.fitting.methods.result import BacktestRow
 from flops_fit.fitting.options import FitOptions
 from flops_fit.fitting.uncertainty.resampling import normal_quantile
+from flops_fit.fitting.uncertainty.spread import Spread
 
-Recommend = Callable[[tuple[Trial, ...], Mapping[str, LawFit]], str | None]
-"""The name of the law to use, by the backtests of every method and the laws fitted."""
+Cell = tuple[float | None, bool | None]
+"""The error of a prediction, and whether its interval held what was observed."""
+NOTHING: Cell = (None, None)
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Backtest:
+class Backtest(NamedTuple):
     """Every trial of every method, and the rows for people."""
 
     trials: tuple[Trial, ...]
     rows: tuple[BacktestRow, ...]
 
 
-def form_errors(names: Mapping[str, object], trials: tuple[Trial, ...], options: FitOptions) -> dict[str, FormError]:
-    """The model-form error of each named method, by its own trials."""
-    return {name: form_error(name, [t for t in trials if t.law == name], options) for name in names}
+def run_backtest(methods: Methods, options: FitOptions) -> Backtest:
+    """Holds out the top budgets of the runs one after another and tests what the rest predicts.
 
-
-def run_backtest(methods: Methods, options: FitOptions, recommend: Recommend) -> Backtest:
-    """Holds out the top budgets one after another and tests what the rest predicts.
-
-    Args:
-        methods: Fitted to all runs.
-        options: How many budgets are held out, and the level.
-        recommend: Chooses the law of a "default" row from what was known without the budgets held out.
+    A "default" row is by the law that would have been chosen without the budgets held out.
     """
-    log_runs = methods.log_runs
-    observed = observed_minima(methods.curves, options.level)
+    log_runs, level = methods.log_runs, options.level
+    observed = observed_minima(methods.curves, level)
     hidden = fit_hidden(log_runs, observed, options)
-    depths = [d for d in hidden if d <= options.max_hidden_budgets]
     trials: list[Trial] = []
     rows: list[BacktestRow] = []
-    for depth in depths:
-        known = tuple(
-            trial
-            for deeper, found in hidden.items()
-            if depth < deeper <= depth + options.max_hidden_budgets
-            for trial in trials_of(deeper, found, log_runs, observed, hidden[depth].log_runs.num_budgets, options.level)
-        )
-        forms = form_errors(hidden[depth].fitted, known, options)
-        stack = Stack(
-            methods=hidden[depth].fitted,
-            forms=forms,
-            log_low=float(hidden[depth].log_runs.log_budgets[0]),
-            log_top=hidden[depth].log_runs.log_c_top,
-        )
-        laws = {n: widen_law(law, forms[n], options.level) for n, law in hidden[depth].fitted_laws.items()}
-        first = recommend(known, laws)
-        found = trials_of(depth, hidden[depth], log_runs, observed, log_runs.num_budgets, options.level)
-        trials += found
-        rows += [_row(t, t.law, forms[t.law], options) for t in found]
-        minima = {o.compute: o for o in observed.values()}
-        rows += [
-            _row(t, "default", forms[t.law], options)
-            if t.n_error is None
-            else _default_row(t, minima[t.compute], stack, options)
-            for t in found
-            if t.law == first
-        ]
-        rows += _baseline_rows(hidden[depth].log_runs, observed, log_runs.num_budgets, depth)
-    return Backtest(trials=tuple(trials), rows=tuple(sorted(rows, key=lambda r: (r.hidden, r.compute_budget))))
+    for depth in (d for d in hidden if d <= options.max_hidden_budgets):
+        seen, deeper = hidden[depth].log_runs.num_budgets, range(depth + 1, depth + options.max_hidden_budgets + 1)
+        known = [t for d in deeper if d in hidden for t in trials_of(hidden[d], log_runs, observed, seen, level)]
+        stack = make_stack(hidden[depth], known, options)
+        first, _ = choose_law(known, stack.laws, options)
+        own = trials_of(hidden[depth], log_runs, observed, log_runs.num_budgets, level)
+        trials += own
+        rows += [_row(depth, t.compute, t.law, *_alone(t, stack, level)) for t in own]
+        rows += [_row(depth, t.compute, "default", *_together(t, stack, level)) for t in own if t.law == first]
+        levels = [o.n.log - 0.5 * np.log(o.compute) for index, o in observed.items() if index < seen]
+        for target in (o for index, o in observed.items() if index >= seen):
+            log_c = float(np.log(target.compute))
+            guesses = {"ratio20": log_n_at_ratio(log_runs.flops, log_c)}
+            if levels:  # a line of slope 1/2 through the minima that are known
+                guesses["slope_half"] = float(np.mean(levels) + 0.5 * log_c)
+            rows += [_row(depth, target.compute, law, (n - target.n.log, None)) for law, n in guesses.items()]
+    return Backtest(tuple(trials), tuple(sorted(rows, key=lambda r: (r.hidden, r.compute_budget))))
 
 
-def _row(trial: Trial, name: str, form: FormError, options: FitOptions) -> BacktestRow:
+def _alone(trial: Trial, stack: Stack, level: float) -> tuple[Cell, Cell]:
     """Scores one law's interval, strictly: what was observed counts as exact."""
-    quantile, distance = normal_quantile(options.level), trial.reach + REACH_OFFSET
-    return BacktestRow(
-        hidden=trial.hidden,
-        compute_budget=trial.compute,
-        law=name,
-        log_n_opt_error=trial.n_error,
-        log_loss_error=trial.loss_error,
-        n_opt_covered=None
-        if trial.n_error is None
-        else abs(trial.n_error) <= quantile * float(np.hypot(trial.n_sd, form.n_sd * distance)),
-        loss_covered=abs(trial.loss_error) <= quantile * float(np.hypot(trial.loss_sd, form.loss_sd * distance)),
-    )
+    form, distance = stack.forms[trial.law], trial.reach + REACH_OFFSET
+
+    def cell(score: Score, form_sd: float) -> Cell:
+        return score.error, abs(score.error) <= normal_quantile(level) * float(np.hypot(score.sd, form_sd * distance))
+
+    return NOTHING if trial.n is None else cell(trial.n, form.n_sd), cell(trial.loss, form.loss_sd)
 
 
-def _default_row(trial: Trial, target: Observed, stack: Stack, options: FitOptions) -> BacktestRow:
+def _together(trial: Trial, stack: Stack, level: float) -> tuple[Cell, Cell]:
     """Scores what the default would have answered, as strictly."""
-    size, loss = stack.together(trial.law, np.log([trial.compute]), options.level)
+    if trial.n is None:
+        return _alone(trial, stack, level)
+
+    def cell(spread: Spread, observed: float) -> Cell:
+        return float(spread.value[0] - observed), bool(spread.low[0] <= observed <= spread.high[0])
+
+    n, loss = stack.together(trial.law, np.log([trial.compute]), level)
+    return cell(n, trial.n.observed.log), cell(loss, trial.loss.observed.log)
+
+
+def _row(hidden: int, compute: float, law: str, n: Cell, loss: Cell = NOTHING) -> BacktestRow:
     return BacktestRow(
-        hidden=trial.hidden,
-        compute_budget=trial.compute,
-        law="default",
-        log_n_opt_error=float(size.value[0] - target.log_n),
-        log_loss_error=float(loss.value[0] - target.log_loss),
-        n_opt_covered=bool(size.low[0] <= target.log_n <= size.high[0]),
-        loss_covered=bool(loss.low[0] <= target.log_loss <= loss.high[0]),
+        hidden=hidden,
+        compute_budget=compute,
+        law=law,
+        log_n_opt_error=n[0],
+        log_loss_error=loss[0],
+        n_opt_covered=n[1],
+        loss_covered=loss[1],
     )
-
-
-def _baseline_rows(log_runs: LogRuns, observed: dict[int, Observed], num_budgets: int, depth: int) -> list[BacktestRow]:
-    seen = log_runs.num_budgets
-    rows = []
-    for index in range(seen, num_budgets):
-        if index not in observed:
-            continue
-        target = observed[index]
-        log_c = float(np.log(target.compute))
-        guesses = {
-            "ratio20": log_n_at_ratio(log_runs.flops, log_c),
-            "slope_half": log_n_at_slope_half(observed, seen, log_c),
-        }
-        rows += [
-            BacktestRow(
-                hidden=depth,
-                compute_budget=target.compute,
-                law=name,
-                log_n_opt_error=guess - target.log_n,
-                log_loss_error=None,
-                n_opt_covered=None,
-                loss_covered=None,
-            )
-            for name, guess in guesses.items()
-            if guess is not None
-        ]
-    return rows

@@ -10,6 +10,7 @@ runs that lie near the envelope of all.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,6 +20,8 @@ from flops_fit.fitting.methods.registry import Methods, fit_methods
 from flops_fit.fitting.methods.result import IsoflopCurve
 from flops_fit.fitting.options import FitOptions
 from flops_fit.fitting.uncertainty.resampling import normal_quantile
+from flops_fit.fitting.uncertainty.spread import Spread
+from flops_fit.records import FloatArray, Interval
 
 MIN_BUDGETS_LEFT = 3
 """A backtest from two budgets tests nothing: no method is fitted there."""
@@ -32,24 +35,41 @@ BOOTSTRAPS = 60
 """Enough for the standard error that a backtest is scored against."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Observed:
+class Measured(NamedTuple):
+    """A number read off the runs, in logs."""
+
+    log: float
+    sd: float
+
+
+class Observed(NamedTuple):
     """The minimum of a budget's own curve, to score predictions with."""
 
     compute: float
     """The budget, FLOPs."""
-    log_n: float
-    log_n_sd: float
-    log_loss: float
-    log_loss_sd: float
+    n: Measured
+    loss: Measured
+
+
+class Score(NamedTuple):
+    """A prediction against what was observed, in logs."""
+
+    error: float
+    """Predicted minus observed."""
+    sd: float
+    """Of the prediction."""
+    observed: Measured
+
+    @property
+    def total_sd(self) -> float:
+        """Sd of the error, if the law were exactly right."""
+        return float(np.hypot(self.sd, self.observed.sd))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
     """One method's prediction of one held-out budget."""
 
-    hidden: int
-    """How many top budgets were held out of its fit."""
     law: str
     compute: float
     """FLOPs of the held-out budget or run."""
@@ -57,33 +77,23 @@ class Trial:
     """C over the largest budget of its fit."""
     reach: float
     """log10 of that."""
-    n_error: float | None
-    """ln predicted minus ln observed N_opt; None where no minimum was observed."""
-    n_sd: float
-    """Of the prediction."""
-    n_observed_sd: float
-    """Of what was observed."""
-    loss_error: float
-    loss_sd: float
-    loss_observed_sd: float
+    n: Score | None
+    """Of N_opt; None where no minimum was observed."""
+    loss: Score
 
 
 def observed_minima(curves: tuple[IsoflopCurve, ...], level: float) -> dict[int, Observed]:
     """The usable minima by budget index, with standard errors from their intervals."""
-    half = 2 * normal_quantile(level)
-    found = {}
-    for index, curve in enumerate(curves):
-        if curve.n_opt is None or curve.loss_opt is None:
-            continue
-        n, loss = curve.n_opt, curve.loss_opt
-        found[index] = Observed(
-            compute=curve.compute_budget,
-            log_n=float(np.log(n.value)),
-            log_n_sd=float(np.log(n.high / n.low)) / half,
-            log_loss=float(np.log(loss.value)),
-            log_loss_sd=float(np.log(loss.high / loss.low)) / half,
-        )
-    return found
+
+    def measured(interval: Interval) -> Measured:
+        width = float(np.log(interval.high / interval.low))
+        return Measured(float(np.log(interval.value)), width / (2 * normal_quantile(level)))
+
+    return {
+        index: Observed(curve.compute_budget, measured(curve.n_opt), measured(curve.loss_opt))
+        for index, curve in enumerate(curves)
+        if curve.n_opt is not None and curve.loss_opt is not None
+    }
 
 
 def has_minima(observed: dict[int, Observed]) -> bool:
@@ -112,77 +122,45 @@ def fit_hidden(log_runs: LogRuns, observed: dict[int, Observed], options: FitOpt
 
 
 def trials_of(
-    hidden: int, methods: Methods, log_runs: LogRuns, observed: dict[int, Observed], top: int, level: float
-) -> tuple[Trial, ...]:
+    methods: Methods, log_runs: LogRuns, observed: dict[int, Observed], top: int, level: float
+) -> list[Trial]:
     """Every method's predictions of the budgets held out of its fit, up to budget index ``top`` (exclusive)."""
+    fitted = methods.log_runs
+    sizes: list[Measured] = []
     if has_minima(observed):
-        return _optimum_trials(hidden, methods, observed, top, level)
-    return _loss_trials(hidden, methods, log_runs, top, level)
-
-
-def _loss_trials(hidden: int, methods: Methods, log_runs: LogRuns, top: int, level: float) -> tuple[Trial, ...]:
-    quantile = normal_quantile(level)
-    unseen = (log_runs.budget >= methods.log_runs.num_budgets) & (log_runs.budget < top)
-    unseen &= near_optimum(log_runs, NEAR)
-    if not unseen.any():
-        return ()
-    log_n, log_d, log_c = log_runs.log_n[unseen], log_runs.log_d[unseen], log_runs.log_c[unseen]
+        minima = [observed[i] for i in range(fitted.num_budgets, top) if i in observed]
+        compute = np.array([o.compute for o in minima])
+        log_c = np.log(compute)
+        sizes, losses = [o.n for o in minima], [o.loss for o in minima]
+    else:
+        unseen = (log_runs.budget >= fitted.num_budgets) & (log_runs.budget < top) & near_optimum(log_runs, NEAR)
+        log_n, log_d, log_c = log_runs.log_n[unseen], log_runs.log_d[unseen], log_runs.log_c[unseen]
+        compute = np.exp(log_c)
+        losses = [Measured(log_loss, RUN_NOISE) for log_loss in log_runs.log_loss[unseen].tolist()]
+    reach = (log_c - fitted.log_budgets[-1]) / np.log(10)
+    targets = list(zip(compute.tolist(), (compute / fitted.budgets[-1]).tolist(), reach.tolist(), strict=True))
     trials: list[Trial] = []
-    for name, method in methods.fitted.items():
-        spread = method.log_loss_at(log_n, log_d, level)
-        if spread is None:
-            continue
-        sd = 0.5 * (spread.high - spread.low) / quantile
-        error = spread.value - log_runs.log_loss[unseen]
-        trials += [
-            Trial(
-                hidden=hidden,
-                law=name,
-                compute=float(np.exp(log_c[i])),
-                factor=float(np.exp(log_c[i]) / methods.log_runs.budgets[-1]),
-                reach=float(log_c[i] - methods.log_runs.log_c_top) / float(np.log(10)),
-                n_error=None,
-                n_sd=0.0,
-                n_observed_sd=0.0,
-                loss_error=float(error[i]),
-                loss_sd=float(sd[i]),
-                loss_observed_sd=RUN_NOISE,
-            )
-            for i in range(len(error))
-        ]
-    return tuple(trials)
+    for name, method in methods.fitted.items() if targets else ():
+        n: Spread | None = None
+        loss: Spread | None
+        if sizes:
+            n, loss = method.optimum(log_c, level)
+        else:
+            loss = method.log_loss_at(log_n, log_d, level)
+        if loss is not None:
+            n_scores = [None] * len(targets) if n is None else _scores(n, sizes, level)
+            trials += [
+                Trial(law=name, compute=c, factor=factor, reach=decades, n=n_score, loss=loss_score)
+                for (c, factor, decades), n_score, loss_score in zip(
+                    targets, n_scores, _scores(loss, losses, level), strict=True
+                )
+            ]
+    return trials
 
 
-def _optimum_trials(
-    hidden: int, methods: Methods, observed: dict[int, Observed], top: int, level: float
-) -> tuple[Trial, ...]:
-    seen = methods.log_runs.num_budgets
-    targets = [observed[i] for i in range(seen, top) if i in observed]
-    if not targets:
-        return ()
-    log_c = np.log([t.compute for t in targets])
-    quantile = normal_quantile(level)
-    trials = []
-    for name, method in methods.fitted.items():
-        n, loss = method.optimum(log_c, level)
-        n_sd, loss_sd = (0.5 * (s.high - s.low) / quantile for s in (n, loss))
-        trials += [
-            Trial(
-                hidden=hidden,
-                law=name,
-                compute=t.compute,
-                factor=float(t.compute / methods.log_runs.budgets[-1]),
-                reach=float((log_c[i] - methods.log_runs.log_c_top) / np.log(10)),
-                n_error=float(n.value[i] - t.log_n),
-                n_sd=float(n_sd[i]),
-                n_observed_sd=t.log_n_sd,
-                loss_error=float(loss.value[i] - t.log_loss),
-                loss_sd=float(loss_sd[i]),
-                loss_observed_sd=t.log_loss_sd,
-            )
-            for i, t in enumerate(targets)
-        ]
-    return tuple(trials)
+def _scores(predicted: Spread, observed: list[Measured], level: float) -> list[Score]:
+    sd: FloatArray = 0.5 * (predicted.high - predicted.low) / normal_quantile(level)
+    return [Score(float(predicted.value[i] - o.log), float(sd[i]), o) for i, o in enumerate(observed)]
 
 
 def log_n_at_ratio(flops: FlopsFunction, log_c: float, ratio: float = 20.0) -> float:
@@ -193,11 +171,3 @@ def log_n_at_ratio(flops: FlopsFunction, log_c: float, ratio: float = 20.0) -> f
         tokens = float(flops.log_tokens(np.asarray(log_c), np.asarray(middle)))
         low, high = (middle, high) if tokens - middle > np.log(ratio) else (low, middle)
     return 0.5 * (low + high)
-
-
-def log_n_at_slope_half(observed: dict[int, Observed], seen: int, log_c: float) -> float | None:
-    """Log: ln N of a line with slope 1/2 through the minima of the budgets below index ``seen``."""
-    known = [o for i, o in observed.items() if i < seen]
-    if not known:
-        return None
-    return float(np.mean([o.log_n - 0.5 * np.log(o.compute) for o in known]) + 0.5 * log_c)

@@ -12,9 +12,5 @@ ORDER = {"error": 0, "warning": 1, "info": 2}
 
 def diagnose(laws: ScalingLaws, methods: Methods) -> tuple[Finding, ...]:
     """All findings, the gravest first."""
-    found = [
-        *diagnose_runs(laws.runs, methods.log_runs),
-        *diagnose_curves(methods),
-        *diagnose_laws(laws, methods),
-    ]
+    found = [*diagnose_runs(laws.runs, methods.log_runs), *diagnose_curves(methods), *diagnose_laws(laws, methods)]
     return tuple(sorted(found, key=lambda finding: ORDER[finding.level]))

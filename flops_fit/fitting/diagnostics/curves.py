@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from flops_fit.fitting.methods.isoflop_curve import MIN_SIZES
+from flops_fit.fitting.methods.approach2 import MIN_SIZES
 from flops_fit.fitting.methods.registry import Methods
 from flops_fit.fitting.methods.result import CurveCode
 from flops_fit.records import Finding

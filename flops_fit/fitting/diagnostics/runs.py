@@ -28,8 +28,7 @@ LEAST_COMPUTE = 1e6
 
 def diagnose_runs(runs: RunTable, log_runs: LogRuns) -> Iterator[Finding]:
     """Yields findings about columns that are constant, repeated, unequal or counted by another rule."""
-    yield from _constant_columns(log_runs)
-    yield from _span(log_runs)
+    yield from _ranges(log_runs)
     yield from _units(runs)
     yield from _falling(log_runs)
     yield from _learning_rate(runs)
@@ -42,7 +41,7 @@ def diagnose_runs(runs: RunTable, log_runs: LogRuns) -> Iterator[Finding]:
         yield Finding(level="info", code="condensed", message=message, advice=advice)
 
 
-def _constant_columns(log_runs: LogRuns) -> Iterator[Finding]:
+def _ranges(log_runs: LogRuns) -> Iterator[Finding]:
     advice = "Train several sizes at several budgets: a law needs both N and D to vary."
     for name, column in (("N", log_runs.log_n), ("D", log_runs.log_d)):
         if np.ptp(column) < SAME:
@@ -50,9 +49,6 @@ def _constant_columns(log_runs: LogRuns) -> Iterator[Finding]:
             yield Finding(
                 level="error", code="constant_n" if name == "N" else "constant_d", message=message, advice=advice
             )
-
-
-def _span(log_runs: LogRuns) -> Iterator[Finding]:
     span = float(log_runs.budgets[-1] / log_runs.budgets[0])
     if log_runs.num_budgets > 1 and span < MIN_SPAN:
         message = f"The budgets span only {span:.3g}x, so the exponents are sensitive to noise."

@@ -36,14 +36,9 @@ def condense(log_runs: LogRuns) -> LogRuns:
     first[index] = np.arange(len(log_runs))
     columns = ("log_n", "log_d", "log_c", "log_loss", "fresh_log_loss", "epochs")
     means: dict[str, Any] = {name: mean(getattr(log_runs, name)) for name in columns}
-    return replace(
-        log_runs,
-        **means,
-        budget=log_runs.budget[first],
-        group=log_runs.group[first],
-        count=np.bincount(index, log_runs.count).astype(np.float64),
-        weight=weight,
-    )
+    budget, group = log_runs.budget[first], log_runs.group[first]
+    total = np.bincount(index, log_runs.count).astype(np.float64)
+    return replace(log_runs, **means, budget=budget, group=group, count=total, weight=weight)
 
 
 def _merge_budgets(log_runs: LogRuns) -> LogRuns:

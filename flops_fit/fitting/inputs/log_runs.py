@@ -75,11 +75,6 @@ class LogRuns:
         return bool(count[count >= 3].sum() < 0.5 * len(self))
 
     @property
-    def log_c_top(self) -> float:
-        """Log: ln of the largest budget."""
-        return float(self.log_budgets[-1])
-
-    @property
     def log_c_middle(self) -> float:
         """Middle of the fitted budgets, where exponents are stated."""
         return float((self.log_budgets[0] + self.log_budgets[-1]) / 2)

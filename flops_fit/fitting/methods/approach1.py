@@ -31,19 +31,13 @@ def fit_approach1(inputs: FitInputs) -> LineMethod | LawFit:
     log_runs = replace(inputs.log_runs, log_loss=inputs.log_runs.fresh_log_loss)
     corners = lower_hull(log_runs.log_c, log_runs.log_loss)
     if len(corners) < MIN_CORNERS or len(np.unique(np.round(log_runs.log_n[corners], 6))) < 3:
-        return refused_law(
-            "approach1",
-            f"the lower hull has {len(corners)} corners; at least {MIN_CORNERS} of three sizes are needed.",
-            len(log_runs),
-        )
+        reason = f"the lower hull has {len(corners)} corners; at least {MIN_CORNERS} of three sizes are needed."
+        return refused_law("approach1", reason, len(log_runs))
     gap = _frontier_gap(log_runs, corners)
     if gap > MAX_GAP:
-        return refused_law(
-            "approach1",
-            f"the best loss falls faster and faster, so the hull passes {np.expm1(gap):.1%} below some budget's best "
-            "run: its corners are not optima.",
-            len(log_runs),
-        )
+        reason = "the best loss falls faster and faster, so the hull passes "
+        reason += f"{np.expm1(gap):.1%} below some budget's best run: its corners are not optima."
+        return refused_law("approach1", reason, len(log_runs))
     grid = np.linspace(log_runs.log_c[corners[0]], log_runs.log_c[corners[-1]], 8)
     rows = [_along(log_runs, corners, grid)]
     edge = np.interp(log_runs.log_c, log_runs.log_c[corners], log_runs.log_loss[corners])

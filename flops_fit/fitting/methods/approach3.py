@@ -12,15 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flops_fit.fitting.inputs.log_runs import LogRuns, near_optimum
-from flops_fit.fitting.methods.chinchilla.fit import (
-    ParametricFits,
-    ParametricProblem,
-    bounds_of,
-    fit_parametric,
-    make_problem,
-)
-from flops_fit.fitting.methods.chinchilla.optimum import parametric_optimum
+from flops_fit.fitting.methods.chinchilla.fit import bounds_of, fit_parametric, make_problem
 from flops_fit.fitting.methods.method import FitInputs
+from flops_fit.fitting.methods.optimum import parametric_optimum
 from flops_fit.fitting.methods.result import LawFit, refused_law
 from flops_fit.fitting.options import FitOptions
 from flops_fit.fitting.uncertainty.resampling import resample_weights
@@ -45,15 +39,11 @@ class ParametricMethod:
     def optimum(self, log_compute: FloatArray, level: float) -> tuple[Spread, Spread]:
         """Log: ln N_opt and ln loss there, at ln C of shape (m,)."""
         log_n, log_loss = parametric_optimum(self.theta, self.centre, self.log_runs.flops, log_compute)
-        return (
-            spread_of_replicates(log_n[0], log_n[1:], level),
-            spread_of_replicates(log_loss[0], log_loss[1:], level),
-        )
+        return spread_of_replicates(log_n, level), spread_of_replicates(log_loss, level)
 
     def log_loss_at(self, log_n: FloatArray, log_d: FloatArray, level: float) -> Spread | None:
         """Log: ln loss at any (N, D), shape (m,)."""
-        values = parametric_log_loss(self.theta, self.centre, log_n, log_d)
-        return spread_of_replicates(values[0], values[1:], level)
+        return spread_of_replicates(parametric_log_loss(self.theta, self.centre, log_n, log_d), level)
 
 
 def fit_approach3(inputs: FitInputs) -> ParametricMethod | LawFit:
@@ -77,9 +67,8 @@ def fit_chinchilla(
     doubt = _refusal(log_runs, used)
     if doubt:
         return refused_law(name, doubt, int(used.sum()))
-    problem = make_problem(
-        log_runs.log_n[used], log_runs.log_d[used], log_runs.log_loss[used], options.objective, options.huber_delta
-    )
+    columns = (log_runs.log_n[used], log_runs.log_d[used], log_runs.log_loss[used])
+    problem = make_problem(*columns, options.objective, options.huber_delta)
     weights = base[used] * log_runs.weight[used]
     point = fit_parametric(problem, weights[None], keep=5, tolerance=1e-13)
     drawn = resample_weights(log_runs, count, rng)[:, used] * base[used]
@@ -87,12 +76,15 @@ def fit_chinchilla(
     drawn = drawn[enough] if enough.any() else weights[None]
     resampled = fit_parametric(problem, drawn, keep=3, tolerance=1e-7)
     theta = np.concatenate([point.theta, resampled.theta])
-    return ParametricMethod(
-        law=_judged(describe_parametric(name, theta, problem.centre, log_runs, options.level), problem, point),
-        theta=theta,
-        centre=problem.centre,
-        log_runs=log_runs,
-    )
+    law = describe_parametric(name, theta, problem.centre, log_runs, options.level)
+    low, high = bounds_of(problem)
+    at_bound = [n for n, t, lo, hi in zip(NAMES, theta[0], low, high, strict=True) if not lo < t < hi]
+    if at_bound:
+        law = replace(law, outcome="at_bound", reason=f"at the bound of its range: {', '.join(at_bound)}")
+    elif not point.converged[0]:
+        law = replace(law, outcome="not_converged", reason="Newton's method had not converged at its last step")
+    law = replace(law, num_runs=int(used.sum()), objective=float(point.objective[0]))
+    return ParametricMethod(law=law, theta=theta, centre=problem.centre, log_runs=log_runs)
 
 
 def near_optimum_weights(log_runs: LogRuns, options: FitOptions) -> FloatArray:
@@ -112,52 +104,30 @@ def parametric_log_loss(
 
 
 def _refusal(log_runs: LogRuns, used: NDArray[np.bool_]) -> str | None:
-    count = int(used.sum())
-    if count < MIN_RUNS:
-        return f"{count} runs for 5 parameters; at least {MIN_RUNS} are needed."
+    if used.sum() < MIN_RUNS:
+        return f"{used.sum()} runs for 5 parameters; at least {MIN_RUNS} are needed."
     for name, column in (("N", log_runs.log_n), ("D", log_runs.log_d)):
         if np.ptp(column[used]) < 1e-3:
             return f"{name} is the same in all runs, so its term cannot be separated from E."
-    kept = np.unique(log_runs.budget[used])
-    if len(kept) < 2 and len(log_runs.log_budgets) > 1:
-        return "all runs near an optimum belong to one budget."
-    return None
+    one_left = len(np.unique(log_runs.budget[used])) < 2 and log_runs.num_budgets > 1
+    return "all runs near an optimum belong to one budget." if one_left else None
 
 
 def describe_parametric(
     name: str, theta: FloatArray, centre: tuple[float, float], log_runs: LogRuns, level: float
 ) -> LawFit:
     """Parameters in natural units and exponents at the middle budget; row 0 of theta is the point fit."""
-    alpha, beta = theta[:, 3], theta[:, 4]
-    natural = {
-        "E": np.exp(theta[:, 0]),
-        "A": np.exp(theta[:, 1] + alpha * centre[0]),
-        "B": np.exp(theta[:, 2] + beta * centre[1]),
-        "alpha": alpha,
-        "beta": beta,
-    }
+    log_e, log_a, log_b, alpha, beta = theta.T
+    natural = np.exp(log_e), np.exp(log_a + alpha * centre[0]), np.exp(log_b + beta * centre[1]), alpha, beta
     log_c = log_runs.log_c_middle + np.array([-0.5, 0.5])
     log_n, _ = parametric_optimum(theta, centre, log_runs.flops, log_c)
     a = log_n[:, 1] - log_n[:, 0]
-    cost_slope = log_runs.flops.slope(log_n.mean(axis=1))
     return LawFit(
         name=name,
         outcome="converged",
         reason="the global minimum, from a grid over (alpha, beta) refined by Newton's method",
-        parameters={key: interval_of(values, level) for key, values in natural.items()},
+        parameters={key: interval_of(values, level) for key, values in zip(NAMES, natural, strict=True)},
         a=interval_of(a, level),
-        b=interval_of(1 - a * cost_slope, level),
+        b=interval_of(1 - a * log_runs.flops.slope(log_n.mean(axis=1)), level),
         num_runs=len(log_runs),
     )
-
-
-def _judged(law: LawFit, problem: ParametricProblem, point: ParametricFits) -> LawFit:
-    """The law with the optimiser's outcome."""
-    low, high = bounds_of(problem)
-    at_bound = [n for n, t, lo, hi in zip(NAMES, point.theta[0], low, high, strict=True) if not lo < t < hi]
-    law = replace(law, num_runs=len(problem.x), objective=float(point.objective[0]))
-    if at_bound:
-        return replace(law, outcome="at_bound", reason=f"at the bound of its range: {', '.join(at_bound)}")
-    if not point.converged[0]:
-        return replace(law, outcome="not_converged", reason="Newton's method had not converged at its last step")
-    return law

@@ -43,7 +43,7 @@ def value_repeats(log_runs: LogRuns, all_runs: RunTable, options: FitOptions) ->
     enough = (everything.epochs > REPEATED).sum() >= MIN_REPEATED
     constants = CONSTANTS[::3] if enough else np.array([REPEAT_CONSTANT])
     fits, constant, centre = _fit(everything, options, everything.weight[None], constants)
-    log_d = _log_tokens(log_runs)
+    log_d = log_runs.log_d - _log_worth(log_runs)
     worth = log_d + _log_worth(log_runs, constant[0])
     repeated, fresh = (parametric_log_loss(fits.theta, centre, log_runs.log_n, column)[0] for column in (worth, log_d))
     return replace(log_runs, log_d=worth, fresh_log_loss=log_runs.log_loss - repeated + fresh)
@@ -55,9 +55,8 @@ def fit_repeated_data(inputs: FitInputs) -> ParametricMethod | LawFit | NotAppli
         return NotApplicable(reason="it takes all runs, and only some are given")
     repeated = int((epochs_of(inputs.all_runs) > REPEATED).sum())
     if repeated < MIN_REPEATED:
-        return NotApplicable(
-            reason=f"{repeated} runs saw data more than once; the worth of a repeat needs {MIN_REPEATED} such runs"
-        )
+        reason = f"{repeated} runs saw data more than once; the worth of a repeat needs {MIN_REPEATED} such runs"
+        return NotApplicable(reason=reason)
     return fit_data_constrained(inputs.all_runs, inputs.options)
 
 
@@ -69,8 +68,8 @@ def fit_data_constrained(runs: RunTable, options: FitOptions) -> ParametricMetho
     rng = np.random.default_rng(options.seed)
     drawn = resample_weights(log_runs, min(options.num_bootstraps, MAX_RESAMPLES), rng)
     fits, constant, centre = _fit(log_runs, options, np.concatenate([log_runs.weight[None], drawn]), CONSTANTS)
-    law = describe_parametric("data_constrained", fits.theta, centre, log_runs, options.level)
     at_end = constant[0] in (CONSTANTS[0], CONSTANTS[-1])
+    law = describe_parametric("data_constrained", fits.theta, centre, log_runs, options.level)
     law = replace(
         law,
         parameters={**law.parameters, "R": interval_of(constant, options.level)},
@@ -85,7 +84,7 @@ def _fit(
     log_runs: LogRuns, options: FitOptions, weights: FloatArray, constants: FloatArray
 ) -> tuple[ParametricFits, FloatArray, tuple[float, float]]:
     """The law and R of every row of weights, R by its posterior mode, and what the logs were centred on."""
-    log_d = _log_tokens(log_runs)
+    log_d = log_runs.log_d - _log_worth(log_runs)
     centre = (float(log_runs.log_n.mean()), float(log_d.mean()))
     found, score = [], []
     for constant in constants:
@@ -103,11 +102,6 @@ def _fit(
     return chosen, constants[best], centre
 
 
-def _log_worth(log_runs: LogRuns, constant: float) -> FloatArray:
-    """Log: ln D'/D."""
+def _log_worth(log_runs: LogRuns, constant: float = REPEAT_CONSTANT) -> FloatArray:
+    """Log: ln D'/D by an R; that of `make_log_runs` unless another is given."""
     return np.asarray(np.log(effective_tokens(log_runs.epochs, np.ones(len(log_runs)), constant) / log_runs.epochs))
-
-
-def _log_tokens(log_runs: LogRuns) -> FloatArray:
-    """Log: ln D of runs as `make_log_runs` makes them."""
-    return np.asarray(log_runs.log_d - _log_worth(log_runs, REPEAT_CONSTANT))

@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 
 from flops_fit.fitting.flops_function import FlopsFunction
 from flops_fit.fitting.inputs.log_runs import LogRuns, near_optimum, take_log_runs
+from flops_fit.fitting.methods.optimum import optimum_on_budgets
 from flops_fit.fitting.methods.result import LawFit, refused_law
 from flops_fit.fitting.options import FitOptions
-from flops_fit.fitting.uncertainty.resampling import group_correlation, robust_sd, t_quantile
+from flops_fit.fitting.uncertainty.resampling import design_effect, robust_sd, t_quantile
 from flops_fit.fitting.uncertainty.spread import Spread
-from flops_fit.records import FloatArray, Interval
+from flops_fit.records import FloatArray
 
 MIN_RUNS, MIN_SIZES = 10, 3
 NAMES = tuple(f"log_{curve}{part}" for curve in ("e", "B", "beta") for part in ("_at_centre", "_slope", "_bend"))
@@ -39,8 +40,6 @@ KEPT, SHORT, LONG = 4, 8, 60
 """Starts kept after SHORT steps from each; steps of a search while the Huber weights change, and afterwards."""
 HUBER_SCALE, HUBER_CONSISTENCY, SIGMA_FLOOR = 1.5, 1.168, 5e-4
 """As in the extended law's fit."""
-REACH = 12.0
-"""The optimum is looked for this many e-folds of N around the middle of the runs."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -91,10 +90,7 @@ def fit_farseer(log_runs: LogRuns, options: FitOptions) -> FarseerMethod | LawFi
     a = log_n[:, 1] - log_n[:, 0]
     b = 1 - a * used.flops.slope(log_n.mean(axis=1))
     spread = _spread(np.column_stack([theta, np.tile(centre, (len(theta), 1)), a, b]), options.level, dof)
-    ends = zip(spread.value.tolist(), spread.low.tolist(), spread.high.tolist(), strict=True)
-    *parameters, a_interval, b_interval = (
-        Interval(value=v, low=lo, high=hi, level=options.level) for v, lo, hi in ends
-    )
+    *parameters, a_interval, b_interval = spread.intervals(options.level)
     law = LawFit(
         name="farseer",
         outcome="at_bound" if held else "converged" if converged else "not_converged",
@@ -132,9 +128,7 @@ def _posterior(
         else:
             sigma = max(robust_sd(residual) * float(np.sqrt(total / dof)), SIGMA_FLOOR)
             robust = np.minimum(1.0, HUBER_SCALE * sigma / np.maximum(np.abs(residual), 1e-300))
-    sizes = np.bincount(runs.group)  # of the groups of runs that share a trunk, whose errors are correlated
-    effect = 1 + (float((sizes**2).sum() / sizes.sum()) - 1) * group_correlation(residual, runs.group)
-    variance, axes = np.linalg.eigh(bread @ meat @ bread * sigma**2 * effect)
+    variance, axes = np.linalg.eigh(bread @ meat @ bread * sigma**2 * design_effect(residual, runs.group))
     offset = np.sqrt(np.maximum(variance, 0.0))[:, None] * axes.T
     reason = f"{same} of {KEPT} starts end in this minimum; sd of log loss {sigma:.4f} on {dof:.1f} degrees of freedom"
     rows = np.clip(theta[best] + np.concatenate([np.zeros((1, len(low))), offset, -offset]), low, high)
@@ -174,26 +168,13 @@ def farseer_optimum(
 ) -> FloatArray:
     """Log: ln N_opt of every row at ln C (m,), shape (R, m): the minimum along the budget nearest the middle."""
 
-    def is_falling(log_n: FloatArray, log_c: FloatArray) -> NDArray[np.bool_]:
+    def is_falling(log_c: FloatArray, log_n: FloatArray) -> NDArray[np.bool_]:
         left, right = (
             farseer_log_loss(theta, n, flops.log_tokens(log_c, n), centre) for n in (log_n - 1e-3, log_n + 1e-3)
         )
         return np.asarray(right < left)
 
-    grid = np.linspace(-REACH, REACH, 61)
-    middle = 0.5 * (log_compute - np.median(flops.log_ratio) + centre[0] - centre[1])
-    low = np.empty((len(theta), len(log_compute)))
-    for j, log_c in enumerate(log_compute):
-        falling = is_falling(middle[j] + grid, log_c)
-        falling[:, 0], falling[:, -1] = True, False  # without a minimum it is the end towards which the loss falls
-        distance = np.where(falling[:, :-1] & ~falling[:, 1:], np.abs(grid[:-1] + grid[1:]), np.inf)
-        low[:, j] = middle[j] + grid[np.argmin(distance, axis=1)]
-    high = low + (grid[1] - grid[0])
-    for _ in range(34):
-        between = 0.5 * (low + high)
-        falling = is_falling(between, log_compute)
-        low, high = np.where(falling, between, low), np.where(falling, high, between)
-    return np.asarray(0.5 * (low + high))
+    return optimum_on_budgets(is_falling, centre, flops, log_compute, cells=60, bisections=34)
 
 
 def _refusal(log_runs: LogRuns) -> str | None:

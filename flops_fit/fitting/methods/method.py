@@ -6,8 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from flops_fit.fitting.inputs.log_runs import LogRuns
-from flops_fit.fitting.methods.isoflop_curve import Minima
-from flops_fit.fitting.methods.result import FittedMethod, LawFit
+from flops_fit.fitting.methods.result import FittedMethod, LawFit, Minimum
 from flops_fit.fitting.options import FitOptions
 from flops_fit.records import RunTable
 
@@ -21,8 +20,8 @@ class FitInputs:
 
     log_runs: LogRuns
     """The runs that plain laws take."""
-    minima: Minima
-    """The IsoFLOP curves of these runs and their minima."""
+    minima: tuple[Minimum | None, ...]
+    """Of the budgets' IsoFLOP curves; None where a budget has no usable one."""
     options: FitOptions
     rng: np.random.Generator
     """Shared: methods draw from it one after another, in the registry's order."""

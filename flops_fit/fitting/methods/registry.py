@@ -4,32 +4,28 @@ A new method is a file beside this one and an entry at the end of `METHODS`: at 
 one random generator in this order, so an entry in between would change the resamples of those after it.
 """
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 
 from flops_fit.errors import ConfigError, FitError
 from flops_fit.fitting.inputs.log_runs import LogRuns
 from flops_fit.fitting.methods.approach1 import fit_approach1
-from flops_fit.fitting.methods.approach2 import find_minima, fit_akima, fit_approach2
+from flops_fit.fitting.methods.approach2 import find_minima, fit_approach2
 from flops_fit.fitting.methods.approach3 import fit_approach3, fit_windowed
 from flops_fit.fitting.methods.data_constrained import fit_repeated_data
 from flops_fit.fitting.methods.extended.law import fit_extended_law
 from flops_fit.fitting.methods.farseer import fit_farseer
 from flops_fit.fitting.methods.method import FitInputs, Method, NotApplicable
-from flops_fit.fitting.methods.result import FittedMethod, IsoflopCurve, LawFit, refused_law, with_law
+from flops_fit.fitting.methods.result import FittedMethod, IsoflopCurve, LawFit, refused_law
 from flops_fit.fitting.options import FitOptions
 from flops_fit.records import RunTable
 from flops_fit.schema import unknown_name
 
 
 def register(*methods: Method) -> tuple[Method, ...]:
-    """Returns the methods as a registry.
-
-    Raises:
-        ConfigError: If two of them have one name.
-    """
+    """Returns the methods as a registry; a name that two of them have is a ConfigError."""
     names = [method.name for method in methods]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
@@ -43,7 +39,6 @@ def register(*methods: Method) -> tuple[Method, ...]:
 METHODS: tuple[Method, ...] = register(
     Method(name="approach1", title="Approach 1", fit=fit_approach1),
     Method(name="approach2", title="Approach 2", fit=fit_approach2, preference=4, stacked=True),
-    Method(name="akima", title="Akima spline", fit=fit_akima, preference=5),
     Method(name="approach3", title="Approach 3", fit=fit_approach3, preference=3, has_surface=True),
     Method(
         name="windowed", title="Windowed Approach 3", fit=fit_windowed, preference=2, stacked=True, has_surface=True
@@ -120,11 +115,7 @@ def selectable_methods() -> tuple[str, ...]:
 
 
 def check_law(name: str | None) -> None:
-    """Checks the option ``law``; None lets the evidence decide.
-
-    Raises:
-        ConfigError: If no selectable method has this name; the message gives the nearest.
-    """
+    """Raises a ConfigError that names the nearest selectable method if none is called so; None is no name."""
     if name is not None and name not in selectable_methods():
         raise ConfigError(unknown_name("law", name, name, selectable_methods()))
 
@@ -153,41 +144,23 @@ class Methods:
         return {name: law.reason for name, law in self.refused.items()} | self.not_applicable
 
     @property
-    def fitted_laws(self) -> dict[str, LawFit]:
-        """The laws of fitted methods."""
-        return {name: method.law for name, method in self.fitted.items()}
-
-    @property
     def laws(self) -> dict[str, LawFit]:
         """The laws of fitted and refused methods."""
-        found = self.fitted_laws | self.refused
+        found = {name: method.law for name, method in self.fitted.items()} | self.refused
         return {method.name: found[method.name] for method in METHODS if method.name in found}
-
-    def with_laws(self, change: Callable[[LawFit], LawFit]) -> "Methods":
-        """Returns the same with the law of each fitted method changed."""
-        return replace(
-            self, fitted={name: with_law(method, change(method.law)) for name, method in self.fitted.items()}
-        )
 
 
 def fit_methods(log_runs: LogRuns, options: FitOptions, *, count: int, all_runs: RunTable | None = None) -> Methods:
-    """Fits all methods.
-
-    Args:
-        log_runs: The runs.
-        options: Settings; ``options.seed`` decides the resamples.
-        count: Resamples of each bootstrap.
-        all_runs: Finished runs, those with many epochs included; None leaves out what needs them.
-    """
+    """Fits all methods, each with ``count`` resamples; None for all finished runs leaves out what needs them."""
     rng = np.random.default_rng(options.seed)
-    minima = find_minima(log_runs, options, rng, count=count)
+    curves, minima = find_minima(log_runs, options, rng, count=count)
     inputs = FitInputs(
         log_runs=log_runs, minima=minima, options=options, rng=rng, num_resamples=count, all_runs=all_runs
     )
     outcomes = {method.name: _fit(method, inputs) for method in METHODS}
     return Methods(
         log_runs=log_runs,
-        curves=minima.curves,
+        curves=curves,
         fitted={n: m for n, m in outcomes.items() if not isinstance(m, LawFit | NotApplicable)},
         refused={n: m for n, m in outcomes.items() if isinstance(m, LawFit)},
         not_applicable={n: m.reason for n, m in outcomes.items() if isinstance(m, NotApplicable)},

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Literal, NamedTuple, Protocol, cast
 
 from flops_fit.fitting.uncertainty.spread import Spread
 from flops_fit.records import FloatArray, Interval
@@ -34,6 +34,14 @@ class IsoflopCurve:
     code: CurveCode | None = None
     reason: str | None = None
     """The code in a sentence, for people."""
+
+
+class Minimum(NamedTuple):
+    """The minimum of one curve (row 0) and of its replicates, shape (1 + R,)."""
+
+    log_n: FloatArray
+    """NaN where a replicate has no minimum inside."""
+    loss: FloatArray
 
 
 @dataclass(frozen=True, kw_only=True)

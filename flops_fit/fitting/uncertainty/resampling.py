@@ -71,6 +71,12 @@ def group_correlation(residuals: FloatArray, group: IntArray) -> float:
     return float(np.clip(((total**2 - square).sum() / pairs) / mean_square, 0.0, 0.95))
 
 
+def design_effect(residuals: FloatArray, group: IntArray) -> float:
+    """Factor by which correlation within groups raises a variance: 1 + (runs per group - 1) times the correlation."""
+    sizes = np.bincount(group)
+    return 1 + (float((sizes**2).sum() / sizes.sum()) - 1) * group_correlation(residuals, group)
+
+
 def normal_quantile(level: float) -> float:
     """Half-width in standard deviations of a two-sided normal interval."""
     return NormalDist().inv_cdf(0.5 + level / 2)

@@ -31,44 +31,27 @@ class Spread:
         """Returns the same with value and ends held between what is possible."""
         return replace(self, value=np.clip(self.value, floor, ceiling), floor=floor, ceiling=ceiling)
 
-    @property
-    def ends(self) -> tuple[FloatArray, FloatArray]:
-        """(low, high), statistical and form parts together."""
-        return self._held(np.hypot(self.down, self.form), np.hypot(self.up, self.form))
-
-    @property
-    def statistical_ends(self) -> tuple[FloatArray, FloatArray]:
-        """(low, high) of the statistical part alone."""
-        return self._held(self.down, self.up)
-
-    @property
-    def form_ends(self) -> tuple[FloatArray, FloatArray]:
-        """(low, high) of the form part alone."""
-        return self._held(self.form, self.form)
+    def intervals(self, level: float) -> list[Interval]:
+        """The values with their ends, one interval each."""
+        rows = zip(self.value.tolist(), self.low.tolist(), self.high.tolist(), strict=True)
+        return [Interval(value=value, low=low, high=high, level=level) for value, low, high in rows]
 
     @property
     def low(self) -> FloatArray:
-        """Lower end."""
-        return self.ends[0]
+        """Lower end, statistical and form parts together."""
+        return np.asarray(np.clip(self.value - np.hypot(self.down, self.form), self.floor, self.ceiling))
 
     @property
     def high(self) -> FloatArray:
         """Upper end."""
-        return self.ends[1]
-
-    def _held(self, down: FloatArray, up: FloatArray) -> tuple[FloatArray, FloatArray]:
-        low, high = (np.clip(end, self.floor, self.ceiling) for end in (self.value - down, self.value + up))
-        return np.asarray(low), np.asarray(high)
+        return np.asarray(np.clip(self.value + np.hypot(self.up, self.form), self.floor, self.ceiling))
 
 
-def spread_of_replicates(value: FloatArray, replicates: FloatArray, level: float) -> Spread:
-    """Half-widths from replicates (R, m) around the point values (m,).
-
-    Percentiles, moved so that the interval always holds the point value.
-    """
+def spread_of_replicates(rows: FloatArray, level: float) -> Spread:
+    """Spread of the point values in row 0 of (1 + R, m) by the percentiles of the other rows, widened to hold them."""
+    value, zero = rows[0], np.zeros_like(rows[0])
     tail = (1 - level) / 2
-    low, high = np.quantile(replicates, [tail, 1 - tail], axis=0)
-    zero = np.zeros_like(value)
+    low, high = np.quantile(rows[1:], [tail, 1 - tail], axis=0)
     return Spread(value=value, down=np.maximum(value - low, 0), up=np.maximum(high - value, 0), form=zero)
 
 
@@ -77,6 +60,12 @@ def interval_of(values: FloatArray, level: float) -> Interval:
     low, high = np.quantile(values[1:], [(1 - level) / 2, (1 + level) / 2])
     value = float(values[0])
     return Interval(value=value, low=min(float(low), value), high=max(float(high), value), level=level)
+
+
+def exp_interval(interval: Interval) -> Interval:
+    """Returns an interval in logs in natural units."""
+    value, low, high = (float(np.exp(end)) for end in (interval.value, interval.low, interval.high))
+    return replace(interval, value=value, low=low, high=high)
 
 
 def widened_interval(interval: Interval, added: float) -> Interval:

@@ -67,26 +67,17 @@ def make_problem(
 ) -> ParametricProblem:
     """Centres the logs, which takes the condition number of the problem from 1e11 to 1e2."""
     centre = (float(log_n.mean()), float(log_d.mean()))
-    return ParametricProblem(
-        x=log_n - centre[0],
-        y=log_d - centre[1],
-        log_loss=log_loss,
-        objective=objective,
-        delta=delta,
-        centre=centre,
-    )
+    x, y = log_n - centre[0], log_d - centre[1]
+    return ParametricProblem(x=x, y=y, log_loss=log_loss, objective=objective, delta=delta, centre=centre)
 
 
 def fit_parametric(
     problem: ParametricProblem, weights: FloatArray, *, keep: int = 3, tolerance: float = 1e-9
 ) -> ParametricFits:
-    """Finds the global minimum for every row of weights.
+    """Finds the global minimum for every row of weights (R, n), which are multiplicities for a bootstrap.
 
-    Args:
-        problem: Runs and objective.
-        weights: Weight of each run, shape (R, n); multiplicities for a bootstrap.
-        keep: How many separate cells of the grid are refined for each row.
-        tolerance: Relative decrease of the objective at which a row has converged.
+    ``keep`` separate cells of the grid are refined for each row, until the objective decreases relatively by less than
+    ``tolerance``.
     """
     rows = max(1, MAX_BLOCK // max(len(problem.x), 676))
     parts = [_fit_block(problem, weights[i : i + rows], keep, tolerance) for i in range(0, len(weights), rows)]
@@ -96,11 +87,8 @@ def fit_parametric(
 def bounds_of(problem: ParametricProblem) -> tuple[FloatArray, FloatArray]:
     """Lower and upper bounds of theta, each of shape (5,)."""
     low, high = float(problem.log_loss.min()), float(problem.log_loss.max())
-    floor = low + LOG_TERM_FLOOR
-    return (
-        np.array([floor, floor, floor, EXPONENT_BOUNDS[0], EXPONENT_BOUNDS[0]]),
-        np.array([low, high + 3.0, high + 3.0, EXPONENT_BOUNDS[1], EXPONENT_BOUNDS[1]]),
-    )
+    (least, most), floor = EXPONENT_BOUNDS, low + LOG_TERM_FLOOR
+    return np.array([floor, floor, floor, least, least]), np.array([low, high + 3.0, high + 3.0, most, most])
 
 
 def parametric_information(problem: ParametricProblem, weights: FloatArray, theta: FloatArray) -> FloatArray:
@@ -147,12 +135,10 @@ def _newton(
     low, high = bounds_of(problem)
     theta = np.clip(theta, low, high)
     damping = np.full(len(theta), 1.0) if damping is None else damping.copy()
-    value = np.empty(len(theta))
     converged = np.zeros(len(theta), dtype=bool)
-    active = np.arange(len(theta))
+    active, w = np.arange(len(theta)), weights
     state = _evaluate(problem, weights, theta)
-    value[:] = state.value
-    w = weights
+    value = state.value.copy()
     for _ in range(iterations):
         step = _damped_step(state, theta[active], damping[active], low, high)
         trial = np.clip(theta[active] + step, low, high)
@@ -180,10 +166,8 @@ def _newton(
 def _merge(accepted: NDArray[np.bool_], new: _State, old: _State) -> _State:
     if accepted.all():
         return new
-    parts = []
-    for a, b in zip(new, old, strict=True):
-        parts.append(np.where(accepted.reshape(-1, *([1] * (a.ndim - 1))), a, b))
-    return _State(*parts)
+    # Transposed, every part has its rows last, where they broadcast.
+    return _State(*(np.where(accepted, a.T, b.T).T for a, b in zip(new, old, strict=True)))
 
 
 def _damped_step(

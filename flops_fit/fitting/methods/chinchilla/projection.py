@@ -27,18 +27,12 @@ class Starts(NamedTuple):
 
 
 def search_exponents(x: FloatArray, y: FloatArray, loss: FloatArray, weights: FloatArray, keep: int) -> Starts:
-    """Evaluates the whole grid and returns the best separate cells.
+    """Evaluates the whole grid and returns the best K = ``keep`` separate cells of each resample.
 
-    Args:
-        x: ln N, centred, shape (n,).
-        y: ln D, centred, shape (n,).
-        loss: Loss in nats, shape (n,).
-        weights: Weight of each run in each resample, shape (R, n).
-        keep: K, how many starts to return for each resample.
+    Centred ln N, centred ln D and the loss in nats have shape (n,), the weights of the runs in each resample (R, n).
     """
     scaled = weights / (loss * loss)
-    sums = _weighted_sums(x, y, loss, scaled)
-    terms, sse = _non_negative_solution(*sums)
+    terms, sse = _non_negative_solution(_weighted_sums(x, y, loss, scaled))
     order = _best_cells(sse, keep)
     rows = np.arange(len(weights))[:, None]
     count = len(GRID)
@@ -56,40 +50,18 @@ def _weighted_sums(x: FloatArray, y: FloatArray, loss: FloatArray, w: FloatArray
     cross = (p[:, None, :] * q[None, :, :]).reshape(-1, len(x))
     size = len(GRID)
     w_loss = w * loss
-    one, lo, lo2 = w.sum(1), w_loss.sum(1), (w_loss * loss).sum(1)
-    return (
-        one[:, None, None],
-        (w @ p.T)[:, :, None],
-        (w @ q.T)[:, None, :],
-        (w @ (p * p).T)[:, :, None],
-        (w @ cross.T).reshape(-1, size, size),
-        (w @ (q * q).T)[:, None, :],
-        lo[:, None, None],
-        (w_loss @ p.T)[:, :, None],
-        (w_loss @ q.T)[:, None, :],
-        lo2[:, None, None],
-    )
+    one, lo, lo2 = (column[:, None, None] for column in (w.sum(1), w_loss.sum(1), (w_loss * loss).sum(1)))
+    sp, spp, slp = ((left @ right.T)[:, :, None] for left, right in ((w, p), (w, p * p), (w_loss, p)))
+    sq, sqq, slq = ((left @ right.T)[:, None, :] for left, right in ((w, q), (w, q * q), (w_loss, q)))
+    return one, sp, sq, spp, (w @ cross.T).reshape(-1, size, size), sqq, lo, slp, slq, lo2
 
 
-def _non_negative_solution(
-    s1: FloatArray,
-    sp: FloatArray,
-    sq: FloatArray,
-    spp: FloatArray,
-    spq: FloatArray,
-    sqq: FloatArray,
-    sl: FloatArray,
-    slp: FloatArray,
-    slq: FloatArray,
-    sll: FloatArray,
-) -> tuple[FloatArray, FloatArray]:
-    """(E, A, B) >= 0 of the weighted least squares in every cell, and its sum of squares.
+def _non_negative_solution(sums: tuple[FloatArray, ...]) -> tuple[FloatArray, FloatArray]:
+    """(E, A, B) >= 0 of the weighted least squares in every cell, (3, R, alpha, beta), and its sum of squares.
 
     The unconstrained solution where it is non-negative, else the best of the faces E = 0, A = 0, B = 0.
-
-    Returns:
-        Terms of shape (3, R, alpha, beta) and the sum of squares, shape (R, alpha, beta).
     """
+    s1, sp, sq, spp, spq, sqq, sl, slp, slq, sll = sums
     # E is eliminated first: centred sums are better conditioned than the 3 x 3 determinant.
     vpp, vqq = np.maximum(spp - sp * sp / s1, 1e-12 * spp), np.maximum(sqq - sq * sq / s1, 1e-12 * sqq)
     vpq = spq - sp * sq / s1
@@ -125,10 +97,8 @@ def _best_cells(sse: FloatArray, keep: int) -> FloatArray:
     padded = np.pad(sse, ((0, 0), (1, 1), (1, 1)), constant_values=np.inf)
     size = sse.shape[1]
     lowest = np.ones(sse.shape, dtype=bool)
-    for i in range(3):
-        for j in range(3):
-            if (i, j) != (1, 1):
-                lowest &= sse <= padded[:, i : i + size, j : j + size]
+    for i, j in np.ndindex(3, 3):
+        lowest &= sse <= padded[:, i : i + size, j : j + size]
     flat = np.where(lowest, sse, np.inf).reshape(len(sse), -1)
     order = np.argpartition(flat, keep, axis=1)[:, :keep]
     score = np.take_along_axis(flat, order, axis=1)

@@ -71,7 +71,7 @@ def fit_extended(problem: Problem, priors: Priors) -> ExtendedFits:
     w = np.repeat(problem.weights[None], count, axis=0)
     sigma = np.full(count, 0.01)
     for _ in range(HUBER_ROUNDS):
-        rows, _ = _maximise(problem, w, rows, priors, sigma, rounds=5, shortest=1e-2)
+        rows, _ = _maximise(problem, w, rows, priors, sigma, 5, 1e-2)
         log_loss, jacobian = problem.form.log_loss(rows, problem.basis)
         size = np.abs(problem.log_loss - log_loss) * np.sqrt(problem.weights / problem.relevance)
         dof = _freedom(_information(jacobian, w), priors.precision, sigma, total)
@@ -79,19 +79,17 @@ def fit_extended(problem: Problem, priors: Priors) -> ExtendedFits:
         w = problem.weights * np.minimum(1.0, HUBER_SCALE * sigma[:, None] / np.maximum(size, 1e-300))
     for last in (*[False] * (SIGMA_ROUNDS - 1), True):
         rounds, shortest = (LAST_ROUNDS, SHORTEST_STEP) if last else (8, 1e-3)
-        rows, step = _maximise(problem, w, rows, priors, sigma, rounds=rounds, shortest=shortest)
+        rows, step = _maximise(problem, w, rows, priors, sigma, rounds, shortest)
         log_loss, jacobian = problem.form.log_loss(rows, problem.basis)
         misfit = (w * (problem.log_loss - log_loss) ** 2).sum(1)
         information = _information(jacobian, w)
         dof = _freedom(information, priors.precision, sigma, total)
         sigma = np.maximum(np.sqrt(HUBER_CONSISTENCY * misfit / dof), SIGMA_FLOOR)
-    squared = _information(jacobian, w * problem.relevance)
+    matrices = information, _information(jacobian, w * problem.relevance), priors.precision, sigma
     return ExtendedFits(
         rows=rows,
-        covariance=_covariance(information, squared, priors.precision, sigma, list(range(rows.shape[1]))),
-        covariance_shape_held=_covariance(
-            information, squared, priors.precision, sigma, [LN_E, U, V, LN_ALPHA, LN_BETA]
-        ),
+        covariance=_covariance(*matrices, list(range(rows.shape[1]))),
+        covariance_shape_held=_covariance(*matrices, [LN_E, U, V, LN_ALPHA, LN_BETA]),
         sigma=sigma,
         dof=dof,
         converged=(step < 1e-3).astype(np.float64),
@@ -131,7 +129,6 @@ def _maximise(
     rows: FloatArray,
     priors: Priors,
     sigma: FloatArray,
-    *,
     rounds: int,
     shortest: float,
 ) -> tuple[FloatArray, FloatArray]:
@@ -140,10 +137,8 @@ def _maximise(
     It ends after so many rounds, or where no step is longer than ``shortest``.
     """
     low, high = bounds(float(problem.log_loss.min()), rows.shape[1])
-    penalty = sigma[:, None, None] ** 2 * priors.precision
-    damping = np.full(len(rows), 1e-3)
-    size = np.full(len(rows), np.inf)
-    diagonal = np.arange(rows.shape[1])
+    penalty, diagonal = sigma[:, None, None] ** 2 * priors.precision, np.arange(rows.shape[1])
+    damping, size = np.full(len(rows), 1e-3), np.full(len(rows), np.inf)
 
     def evaluate(at: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
         log_loss, jacobian = problem.form.log_loss(at, problem.basis)

@@ -16,15 +16,16 @@ from numpy.typing import NDArray
 
 from flops_fit.fitting.flops_function import FlopsFunction
 from flops_fit.fitting.inputs.log_runs import LogRuns, near_optimum, take_log_runs
+from flops_fit.fitting.methods.approach2 import curve_noise
 from flops_fit.fitting.methods.extended.fit import ExtendedFits, Problem, bounds, fit_extended
-from flops_fit.fitting.methods.extended.form import LN_ALPHA, LN_BETA, LN_E, LN_K, NUM_PLAIN, Form
+from flops_fit.fitting.methods.extended.form import NUM_PLAIN, Form
 from flops_fit.fitting.methods.extended.prior import shape_priors
 from flops_fit.fitting.methods.extended.walk import OUTSIDE, make_walk
-from flops_fit.fitting.methods.isoflop_curve import curve_noise
+from flops_fit.fitting.methods.optimum import optimum_on_budgets
 from flops_fit.fitting.methods.result import LawFit, refused_law
 from flops_fit.fitting.options import FitOptions
-from flops_fit.fitting.uncertainty.resampling import group_correlation, t_quantile
-from flops_fit.fitting.uncertainty.spread import Spread
+from flops_fit.fitting.uncertainty.resampling import design_effect, t_quantile
+from flops_fit.fitting.uncertainty.spread import Spread, exp_interval
 from flops_fit.records import FloatArray, Interval
 
 MAX_MISFIT = 2.0
@@ -35,13 +36,12 @@ MIN_NEAR, WIDENING = 30, 1.25
 """With fewer runs near the optima the cut widens: a few bent runs are better than a law of ten."""
 CUT_OVER_NOISE = 4.0
 """A cut within a few sd of the noise keeps lucky runs and leaves out unlucky ones, which hides the valley."""
-REACH = 12.0
-"""The optimum is looked for this many e-folds of N around the middle of the runs."""
 OUTLYING = 5.0
 """An optimum of the middle budget this many e-folds beyond all sizes is none."""
 MIN_SHARE = 1e-3
 """Priors with a smaller share of the evidence than this are dropped."""
 PLAIN_NAMES = ("E", "log_A_at_centre", "log_B_at_centre", "alpha", "beta", "k", "h")
+FITTED_AS_LOGS = ("E", "alpha", "beta", "k", "centre_N", "centre_D")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -56,8 +56,8 @@ class Weighed:
     """One row for each prior."""
     share: FloatArray
     """Of the evidence, shape (R,), sums to 1."""
-    centre_n: float
-    centre_d: float
+    centre: tuple[float, float]
+    """Of ln N and ln D."""
 
     def average(self, rows: FloatArray) -> FloatArray:
         """Mean over priors of rows (R, ...)."""
@@ -80,33 +80,19 @@ class Weighed:
 
     def log_loss(self, log_n: FloatArray, log_d: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Log: ln loss (R, m) and its gradient (R, m, p) at sizes and tokens of shape (m,) or (R, m)."""
-        return self.form.log_loss(self.fits.rows, self.form.basis(log_n - self.centre_n, log_d - self.centre_d))
+        return self.form.log_loss(self.fits.rows, self.form.basis(log_n - self.centre[0], log_d - self.centre[1]))
 
     def balance(self, flops: FlopsFunction, log_c: FloatArray, log_n: FloatArray) -> FloatArray:
         """Balance along budgets: `Form.balance` at ln C and ln N that broadcast to (R, m)."""
         return self.form.balance(self.fits.rows, *self._centred(flops, log_c, log_n), flops.slope(log_n))
 
     def optimum(self, flops: FlopsFunction, log_compute: FloatArray) -> FloatArray:
-        """Log: ln N_opt of every row, shape (R, m): where the balance along the budget changes sign.
+        """Log: ln N_opt of every row, shape (R, m): where the balance along the budget changes sign."""
 
-        Of several sign changes the one nearest the middle of the runs is taken, on a grid refined by bisection.
-        """
-        log_c = np.asarray(log_compute, dtype=np.float64)
-        rows, grid = np.arange(len(self.share)), np.linspace(-REACH, REACH, 49)
-        middle = 0.5 * (log_c - np.median(flops.log_ratio) + self.centre_n - self.centre_d)
-        low = np.empty((len(rows), len(log_c)))
-        for j, centre in enumerate(middle):
-            pays = self.balance(flops, log_c[j], centre + grid[None])
-            turns = (pays[:, :-1] > 0) & (pays[:, 1:] <= 0)
-            distance = np.where(turns, np.abs(grid[:-1]), np.inf)
-            cell = np.where(turns.any(1), np.argmin(distance, axis=1), np.argmin(np.abs(pays[:, :-1]), axis=1))
-            low[:, j] = centre + grid[cell]
-        high = low + (grid[1] - grid[0])
-        for _ in range(30):
-            centre = 0.5 * (low + high)
-            rising = self.balance(flops, log_c, centre) > 0
-            low, high = np.where(rising, centre, low), np.where(rising, high, centre)
-        return np.asarray(0.5 * (low + high))
+        def larger_pays(log_c: FloatArray, log_n: FloatArray) -> NDArray[np.bool_]:
+            return self.balance(flops, log_c, log_n) > 0
+
+        return optimum_on_budgets(larger_pays, self.centre, flops, log_compute)
 
     def sensitivity(self, flops: FlopsFunction, log_c: FloatArray, log_n: FloatArray) -> FloatArray:
         """Sensitivity d ln N_opt / d parameters = -(d balance / d p) / (d balance / d ln N), shape (R, m, p)."""
@@ -116,7 +102,7 @@ class Weighed:
         return gradient / np.maximum(fall / (2 * step), 1e-3)[..., None]
 
     def _centred(self, flops: FlopsFunction, log_c: FloatArray, log_n: FloatArray) -> tuple[FloatArray, FloatArray]:
-        return log_n - self.centre_n, flops.log_tokens(log_c, log_n) - self.centre_d
+        return log_n - self.centre[0], flops.log_tokens(log_c, log_n) - self.centre[1]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -129,8 +115,7 @@ class ExtendedMethod:
 
     def optimum(self, log_compute: FloatArray, level: float) -> tuple[Spread, Spread]:
         """Log: ln N_opt and ln loss there, at ln C of shape (m,)."""
-        log_c = np.asarray(log_compute, dtype=np.float64)
-        flops = self.log_runs.flops
+        log_c, flops = np.asarray(log_compute, dtype=np.float64), self.log_runs.flops
         log_n = self.weighed.optimum(flops, log_c)
         sensitivity = self.weighed.sensitivity(flops, log_c, log_n)
         expected = self.weighed.log_loss(log_n, flops.log_tokens(log_c, log_n))
@@ -163,9 +148,8 @@ def weigh_nearby(log_runs: LogRuns, options: FitOptions) -> tuple[Weighed, LogRu
         return refused_law("extended", f"{len(log_runs)} runs; at least {MIN_RUNS} are needed.", len(log_runs))
     for name, column in (("N", log_runs.log_n), ("D", log_runs.log_d)):
         if np.ptp(column) < 1e-3:
-            return refused_law(
-                "extended", f"{name} is the same in all runs, so its term cannot be separated from E.", len(log_runs)
-            )
+            reason = f"{name} is the same in all runs, so its term cannot be separated from E."
+            return refused_law("extended", reason, len(log_runs))
     share = max(options.extended_near_optimum, CUT_OVER_NOISE * curve_noise(log_runs, options))
     near = near_optimum(log_runs, share)
     while near.sum() < min(MIN_NEAR, len(log_runs)):
@@ -182,22 +166,16 @@ def weigh_nearby(log_runs: LogRuns, options: FitOptions) -> tuple[Weighed, LogRu
 
 def weigh_priors(log_runs: LogRuns, options: FitOptions, compute_weight: float = 0.0) -> Weighed:
     """Fits the law under every prior and weighs them by their evidence; runs count as C to ``compute_weight``."""
-    power = np.exp(compute_weight * (log_runs.log_c - log_runs.log_c.mean()))
-    power *= log_runs.weight.sum() / (power @ log_runs.weight)
-    total = log_runs.weight.sum()
-    centre_n, centre_d = (float(log_runs.weight @ c / total) for c in (log_runs.log_n, log_runs.log_d))
-    x, y = log_runs.log_n - centre_n, log_runs.log_d - centre_d
-    walks = [make_walk(x), make_walk(y)]
-    priors = shape_priors(options, NUM_PLAIN + sum(walk.root.shape[1] for walk in walks))
-    form = Form(walk_n=walks[0], walk_d=walks[1], tau=priors.tau)
+    power, total = np.exp(compute_weight * (log_runs.log_c - log_runs.log_c.mean())), log_runs.weight.sum()
+    power *= total / (power @ log_runs.weight)
+    weights, relevance = log_runs.weight * power, log_runs.count * power
+    centre = float(log_runs.weight @ log_runs.log_n / total), float(log_runs.weight @ log_runs.log_d / total)
+    x, y = log_runs.log_n - centre[0], log_runs.log_d - centre[1]
+    walk_n, walk_d = make_walk(x), make_walk(y)
+    priors = shape_priors(options, NUM_PLAIN + walk_n.root.shape[1] + walk_d.root.shape[1])
+    form = Form(walk_n=walk_n, walk_d=walk_d, tau=priors.tau)
     problem = Problem(
-        form=form,
-        basis=form.basis(x, y),
-        x=x,
-        y=y,
-        log_loss=log_runs.log_loss,
-        weights=log_runs.weight * power,
-        relevance=log_runs.count * power,
+        form=form, basis=form.basis(x, y), x=x, y=y, log_loss=log_runs.log_loss, weights=weights, relevance=relevance
     )
     fits = fit_extended(problem, priors)
     log_share = fits.log_evidence + priors.log_probability
@@ -205,13 +183,8 @@ def weigh_priors(log_runs: LogRuns, options: FitOptions, compute_weight: float =
     kept = np.flatnonzero(share >= MIN_SHARE * share.sum())
     fits = ExtendedFits(**{f.name: getattr(fits, f.name)[kept] for f in fields(fits)})
     wide = Form(walk_n=make_walk(x, outside=OUTSIDE), walk_d=make_walk(y, outside=OUTSIDE), tau=priors.tau[kept])
-    return Weighed(
-        form=wide,
-        fits=_with_outer_knots(fits, form, wide),
-        share=share[kept] / share[kept].sum(),
-        centre_n=centre_n,
-        centre_d=centre_d,
-    )
+    share = share[kept] / share[kept].sum()
+    return Weighed(form=wide, fits=_with_outer_knots(fits, form, wide), share=share, centre=centre)
 
 
 def _with_outer_knots(fits: ExtendedFits, form: Form, wide: Form) -> ExtendedFits:
@@ -237,20 +210,11 @@ def _misfit(weighed: Weighed, log_runs: LogRuns, far: NDArray[np.bool_]) -> floa
 
 
 def _inflated(weighed: Weighed, log_runs: LogRuns) -> Weighed:
-    """Widens the covariance where runs share trunks: the design effect 1 + (runs per group - 1) rho."""
-    if not log_runs.is_clustered:
-        return weighed
+    """Widens the covariance where runs share trunks."""
     residual = log_runs.log_loss - weighed.average(weighed.log_loss(log_runs.log_n, log_runs.log_d)[0])
-    sizes = np.bincount(log_runs.group)
-    mean_size = float((sizes**2).sum() / sizes.sum())
-    effect = 1 + (mean_size - 1) * group_correlation(residual, log_runs.group)
-    fits = weighed.fits
-    wider = replace(
-        fits,
-        covariance=fits.covariance * effect,
-        covariance_shape_held=fits.covariance_shape_held * effect,
-    )
-    return replace(weighed, fits=wider)
+    effect, fits = design_effect(residual, log_runs.group), weighed.fits
+    covariance, shape_held = fits.covariance * effect, fits.covariance_shape_held * effect
+    return replace(weighed, fits=replace(fits, covariance=covariance, covariance_shape_held=shape_held))
 
 
 def _law(weighed: Weighed, log_runs: LogRuns, options: FitOptions) -> LawFit:
@@ -261,17 +225,13 @@ def _law(weighed: Weighed, log_runs: LogRuns, options: FitOptions) -> LawFit:
     dof, sigma = (float(weighed.average(column)) for column in (fits.dof, fits.sigma))
     quantile = t_quantile(options.level, dof)
 
-    def signed(value: float, spread: float) -> Interval:
+    def interval(value: float, spread: float) -> Interval:
         low, high = float(value - quantile * spread), float(value + quantile * spread)
         return Interval(value=float(value), low=low, high=high, level=options.level)
 
-    def positive(log_value: float, log_sd: float) -> Interval:
-        value, low, high = (float(np.exp(log_value + s * quantile * log_sd)) for s in (0, -1, 1))
-        return Interval(value=value, low=low, high=high, level=options.level)
-
-    logs = (LN_E, LN_ALPHA, LN_BETA, LN_K)
-    parameters = {name: (positive if i in logs else signed)(p[i], sd[i]) for i, name in enumerate(PLAIN_NAMES)}
-    parameters |= {"centre_N": positive(weighed.centre_n, 0.0), "centre_D": positive(weighed.centre_d, 0.0)}
+    parameters = {name: interval(p[i], sd[i]) for i, name in enumerate(PLAIN_NAMES)}
+    parameters |= {f"centre_{name}": interval(weighed.centre[i], 0.0) for i, name in enumerate("ND")}
+    parameters |= {name: exp_interval(parameters[name]) for name in FITTED_AS_LOGS}
     log_c = log_runs.log_c_middle + np.array([-0.5, 0.5])
     log_n = weighed.optimum(log_runs.flops, log_c)
     sensitivity = weighed.sensitivity(log_runs.flops, log_c, log_n)
@@ -289,10 +249,9 @@ def _law(weighed: Weighed, log_runs: LogRuns, options: FitOptions) -> LawFit:
         outcome="at_bound" if held else "converged" if weighed.average(fits.converged) > 0.9 else "not_converged",
         reason=f"at the bound of its range: {', '.join(held)}; {reason}" if held else reason,
         parameters=parameters,
-        a=signed(a, a_sd),
-        b=signed(1 - a * cost_slope, a_sd * cost_slope),
+        a=interval(a, a_sd),
+        b=interval(1 - a * cost_slope, a_sd * cost_slope),
         num_runs=len(log_runs),
-        objective=None,
     )
 
 

@@ -57,12 +57,8 @@ def shape_priors(options: FitOptions, num_parameters: int) -> Priors:
     if options.slope_prior_sd is not None:
         both = np.ix_(range(len(grid)), [LN_ALPHA, LN_BETA], [LN_ALPHA, LN_BETA])
         precision[both] += options.slope_prior_sd**-2 * np.array([[1.0, -1.0], [-1.0, 1.0]])
-    return Priors(
-        mean,
-        precision,
-        np.array([drift for (drift, _), _, _ in grid]),
-        np.array([sum(math.log(probability) for _, probability in row) for row in grid]),
-    )
+    log_probability = [sum(math.log(probability) for _, probability in row) for row in grid]
+    return Priors(mean, precision, np.array([drift for (drift, _), _, _ in grid]), np.array(log_probability))
 
 
 def log_evidence(
@@ -70,13 +66,8 @@ def log_evidence(
 ) -> FloatArray:
     """Log probability of the runs under each prior, up to a constant that all share, shape (R,).
 
-    Args:
-        misfit: Weighted sum of squared residuals, shape (R,).
-        count: Number of runs.
-        sigma: Sd of log loss, shape (R,).
-        offset: Posterior mode minus prior mean, shape (R, p).
-        information: J' W J, shape (R, p, p).
-        prior: Precisions, shape (R, p, p).
+    From the weighted sum of squared residuals (R,), the number of runs, the sd of log loss (R,), the posterior mode
+    minus the prior mean (R, p), J' W J and the prior's precisions, each (R, p, p).
     """
     stated = np.delete(np.delete(prior, [LN_E, U, V], axis=1), [LN_E, U, V], axis=2)
     volume = np.linalg.slogdet(stated)[1]
