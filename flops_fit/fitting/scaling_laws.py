@@ -126,10 +126,22 @@ class ScalingLaws:
             tokens_per_param_estimate=ratio,
             loss_estimate=expected,
             exponent=float(nearby.value[1] - nearby.value[0]),
-            baseline=self._baseline(name, log_c, level),
+            baseline=self.baseline(compute, law=law),
             interval_basis=predictions.interval_basis(used, weights, level, num_trials),
             findings=findings,
             trust=judge((*findings, *of_the_fit), recommended=name, reason=self.reason, leading=leading),
+        )
+
+    def baseline(self, compute: float, *, law: str | None = None) -> Baseline:
+        """The rule D/N = 20 on ``compute`` FLOPs, with the loss that one law expects there."""
+        log_c = np.array([np.log(compute)])
+        log_n = np.array([log_n_at_ratio(self.flops, float(log_c[0]))])
+        log_d = self.flops.log_tokens(log_c, log_n)
+        loss = self.methods[self._law_name(law)].log_loss_at(log_n, log_d, self.options.level)
+        return Baseline(
+            num_params=float(np.exp(log_n[0])),
+            num_tokens=float(np.exp(log_d[0])),
+            loss=None if loss is None else float(np.exp(loss.value[0])),
         )
 
     def n_opt_band(self, compute: FloatArray, *, law: str | None = None, level: float | None = None) -> Band:
@@ -214,17 +226,6 @@ class ScalingLaws:
 
     def _asks_for_one(self, law: str | None) -> bool:
         return law is not None or self.options.law is not None
-
-    def _baseline(self, name: str, log_c: FloatArray, level: float) -> Baseline:
-        """D/N = 20 at ln C of shape (1,), with the loss that one law expects there."""
-        log_n = np.array([log_n_at_ratio(self.flops, float(log_c[0]))])
-        log_d = self.flops.log_tokens(log_c, log_n)
-        loss = self.methods[name].log_loss_at(log_n, log_d, level)
-        return Baseline(
-            num_params=float(np.exp(log_n[0])),
-            num_tokens=float(np.exp(log_d[0])),
-            loss=None if loss is None else float(np.exp(loss.value[0])),
-        )
 
     def _loss_bounds(self) -> tuple[float, float]:
         seen = np.log(self.runs.loss)

@@ -40,4 +40,4 @@ def slope_note(laws: ScalingLaws, prediction: Prediction) -> str:
 def rule_note(laws: ScalingLaws) -> str:
     """That D/N = 20 is no rule for these data; empty for tokens."""
     unit = laws.runs.data_unit
-    return "" if unit == "tokens" else f" D/N = 20 is a rule for text in tokens, and D counts {unit} here."
+    return "" if unit == "tokens" else f" D/N = 20 is a rule for text, and D counts {unit} here."

@@ -92,7 +92,7 @@ def _draw_ratio_rule(axes: Axes, laws: ScalingLaws, pick: Callable[..., float]) 
     if laws.recommended is None:
         return
     compute = np.geomspace(laws.min_compute, REACH * laws.max_compute, 9)
-    rule = [pick(laws.predict(float(c)).baseline) for c in compute]
+    rule = [pick(laws.baseline(float(c))) for c in compute]
     axes.plot(compute, rule, color=ORANGE, linestyle="--", linewidth=1.2, label="rule D/N = 20")
 
 
