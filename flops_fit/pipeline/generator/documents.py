@@ -8,13 +8,13 @@ import numpy as np
 from flops_fit.pipeline.generator import sentences
 from flops_fit.pipeline.generator.lexicon import Lexicon, Stem, make_lexicon
 
-TOPICS = 120
+TOPICS = 200
 TOPIC_STEMS = {"nouns": 24, "verbs": 12, "adjectives": 10}
-TOPIC_SHARE = 0.7
+TOPIC_SHARE = 0.65
 """Share of content words that come from the document's topic."""
 SENTENCES = (8, 16)
 """Sentences of a document, from and below."""
-ZIPF_EXPONENT = 1.15
+ZIPF_EXPONENT = 1.35
 ZIPF_OFFSET = 2.7
 
 
@@ -47,7 +47,7 @@ class Writer:
         if self.rng.random() < TOPIC_SHARE:
             stems = self.topic[kind]
             # The first stems of a topic are its main ones.
-            return stems[int(len(stems) * self.rng.random() ** 2)]
+            return stems[int(len(stems) * self.rng.random() ** 3)]
         return draw_rank(self.rng, self.cumulative[kind])
 
 

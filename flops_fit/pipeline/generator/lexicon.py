@@ -1,7 +1,8 @@
 """Lexicon of the generated corpus: thousands of stems in each language, with what their agreement needs.
 
-Frequent stems are real words; the long tail is spelled by the sound rules of each language, so that no list of words
-has to be stored. A stem of one language has one counterpart in the other.
+Frequent stems are real words. The long tail is put together from syllables and endings, as the words of a language are,
+so that no list of words has to be stored; most combinations are words, so that a model can learn what a word is.
+A stem of one language has one counterpart in the other.
 """
 
 from dataclasses import dataclass
@@ -10,23 +11,39 @@ import numpy as np
 
 from flops_fit.pipeline.generator.words import ADJECTIVES, ADVERBS, NOUNS, VERBS
 
-SIZES = {"nouns": 3000, "verbs": 1100, "adjectives": 900}
+SIZES = {"nouns": 2400, "verbs": 900, "adjectives": 700}
 """Stems of each class, in each language."""
 
-EN_ONSETS = (
-    *("b", "br", "bl", "c", "cl", "cr", "d", "dr", "f", "fl", "fr", "g", "gl", "gr", "h", "j", "k", "l", "m", "n"),
-    *("p", "pl", "pr", "r", "s", "sl", "sn", "sp", "st", "str", "t", "th", "tr", "v", "w", "wh"),
-)
-EN_VOWELS = ("a", "e", "i", "o", "u", "ai", "ea", "ee", "oa", "oo", "ou")
-EN_CODAS = (
-    *("b", "ck", "d", "ft", "g", "l", "ld", "lk", "ll", "m", "mp", "n", "nd", "ng", "nk", "nt", "p", "r", "rd", "rk"),
-    *("rm", "rn", "rt", "sh", "sk", "sp", "st", "t", "th"),
-)
-EN_TAILS = ("", "", "er", "le", "ow", "en", "et", "ing", "ock", "ard")
-ES_ONSETS = ("b", "br", "c", "ch", "d", "f", "fl", "g", "gr", "j", "l", "ll", "m", "n", "p", "pl", "pr", "r", "s", "t",
-             "tr", "v", "z")  # fmt: skip
+SYLLABLES = 64
+"""Syllables of each language that its spelled stems begin with."""
+
+EN_ONSETS = ("b", "br", "c", "cl", "d", "dr", "f", "g", "gr", "h", "l", "m", "n", "p", "pl", "r", "s", "sh", "st", "t",
+             "tr", "w")  # fmt: skip
+EN_VOWELS = ("a", "e", "i", "o", "u", "ea", "oo")
+EN_CODAS = ("", "b", "ck", "d", "l", "m", "n", "nd", "r", "rn", "st", "t")
+EN_ENDINGS = {
+    "nouns": ("er", "le", "ow", "en", "et", "ing", "ock", "ard", "ness", "ment", "age", "ure", "ity", "ion", "or", "an",
+              "ist", "ship", "hood", "dom", "ace", "ent", "ary", "ance", "ic", "el", "in", "um", "us", "ey", "oat",
+              "ite", "ane", "ogue", "ard", "ell", "ail", "ade", "ige", "ome", "ost", "ant", "ew", "ull", "irt", "ark",
+              "ub", "im", "eck", "ond", "ift"),
+    "verbs": ("ate", "ify", "ize", "en", "le", "er", "ish", "eck", "end", "old", "ain", "ime", "oke", "uce", "ade",
+              "ount", "urn", "ore", "ail", "ick", "int"),
+    "adjectives": ("y", "ish", "ful", "al", "ous", "ic", "ive", "less", "ant", "able", "ern", "id", "en", "ar", "ile",
+                   "ate", "ent", "ory"),
+}  # fmt: skip
+ES_ONSETS = ("b", "br", "c", "ch", "d", "f", "g", "gr", "j", "l", "m", "n", "p", "pl", "r", "s", "t", "tr", "v")
 ES_VOWELS = ("a", "e", "i", "o", "u", "ie", "ue")
-ES_CODAS = ("", "", "", "n", "r", "l", "s")
+ES_CODAS = ("", "", "n", "r", "l", "s", "m")
+ES_ENDINGS = {
+    "nouns": ("er", "ill", "et", "ad", "in", "ot", "ent", "anz", "ist", "ur", "ism", "ic", "on", "al", "ar", "il",
+              "am", "uel", "ech", "ast", "ol", "ib", "az", "is", "un", "ac", "ab", "em", "es", "ul", "ut", "ig", "ap",
+              "ed", "iv", "od", "os", "id", "om", "uch", "err", "ag", "ost", "av", "it", "ez", "alm", "ind", "og",
+              "up", "ibr"),
+    "verbs": ("ific", "iz", "e", "ent", "ul", "in", "et", "ast", "on", "and", "ig", "ur", "eg", "ol", "ic", "im", "ot",
+              "ech", "ap", "ad", "ill"),
+    "adjectives": ("os", "ad", "in", "iv", "er", "ic", "an", "ud", "il", "ar", "ent", "est", "on", "al", "id", "ist",
+                   "und", "ax"),
+}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,19 +69,35 @@ def make_lexicon(rng: np.random.Generator) -> Lexicon:
     """Fills each class up to its size with spelled stems; none occurs twice in a language."""
     taken_en: set[str] = set()
     taken_es: set[str] = set()
+    english = _syllables(rng, EN_ONSETS, EN_VOWELS, EN_CODAS)
+    spanish = _syllables(rng, ES_ONSETS, ES_VOWELS, ES_CODAS)
     classes: dict[str, tuple[Stem, ...]] = {}
     for name, text in (("nouns", NOUNS), ("verbs", VERBS), ("adjectives", ADJECTIVES)):
         stems = [s for s in _parse(text) if s.english not in taken_en and s.spanish not in taken_es]
         taken_en |= {s.english for s in stems}
         taken_es |= {s.spanish for s in stems}
         while len(stems) < SIZES[name]:
-            english, (spanish, feminine) = _spell_english(rng), _spell_spanish(rng, name)
-            if english not in taken_en and spanish not in taken_es:
-                taken_en.add(english)
-                taken_es.add(spanish)
-                stems.append(Stem(english=english, spanish=spanish, feminine=feminine))
+            feminine = name == "nouns" and bool(rng.random() < 0.5)
+            en = _pick(rng, english) + _pick(rng, EN_ENDINGS[name])
+            es = _pick(rng, spanish) + _pick(rng, ES_ENDINGS[name])
+            es += "ar" if name == "verbs" else ("a" if feminine else "o")
+            if en not in taken_en and es not in taken_es:
+                taken_en.add(en)
+                taken_es.add(es)
+                stems.append(Stem(english=en, spanish=es, feminine=feminine))
         classes[name] = tuple(stems)
     return Lexicon(**classes, adverbs=tuple(_parse(ADVERBS)))
+
+
+def _syllables(
+    rng: np.random.Generator, onsets: tuple[str, ...], vowels: tuple[str, ...], codas: tuple[str, ...]
+) -> tuple[str, ...]:
+    found: list[str] = []
+    while len(found) < SYLLABLES:
+        syllable = _pick(rng, onsets) + _pick(rng, vowels) + _pick(rng, codas)
+        if syllable not in found:
+            found.append(syllable)
+    return tuple(found)
 
 
 def _parse(text: str) -> list[Stem]:
@@ -76,21 +109,6 @@ def _parse(text: str) -> list[Stem]:
             feminine = gender == ["f"] or (not gender and spanish.endswith("a"))
             stems.append(Stem(english=english, spanish=spanish, feminine=feminine))
     return stems
-
-
-def _spell_english(rng: np.random.Generator) -> str:
-    syllable = _pick(rng, EN_ONSETS) + _pick(rng, EN_VOWELS) + _pick(rng, EN_CODAS)
-    return syllable + _pick(rng, EN_TAILS)
-
-
-def _spell_spanish(rng: np.random.Generator, kind: str) -> tuple[str, bool]:
-    stem = "".join(
-        _pick(rng, ES_ONSETS) + _pick(rng, ES_VOWELS) + _pick(rng, ES_CODAS) for _ in range(int(rng.integers(1, 3)))
-    ) + _pick(rng, ES_ONSETS)
-    if kind == "verbs":
-        return stem + "ar", False
-    feminine = kind == "nouns" and bool(rng.random() < 0.5)
-    return stem + ("a" if feminine else "o"), feminine
 
 
 def _pick(rng: np.random.Generator, items: tuple[str, ...]) -> str:

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from flops_fit.pipeline.generator import inflection as inflect
 from flops_fit.pipeline.generator.words import NAMES, NUMBERS
 
@@ -19,7 +21,26 @@ OPENINGS = (("In the morning", "Por la mañana"), ("At night", "Por la noche"), 
             ("After the war", "Después de la guerra"), ("In those years", "En aquellos años"),
             ("Last week", "La semana pasada"), ("From time to time", "De vez en cuando"),
             ("That year", "Aquel año"), ("Before dinner", "Antes de la cena"))  # fmt: skip
-JOINTS = (("and", "y"), ("but", "pero"), ("because", "porque"), ("while", "mientras"), ("so", "así que"))
+JOINTS = (("and", "y"), ("but", "pero"), ("because", "porque"), ("while", "mientras"), ("so", "así que"),
+          ("when", "cuando"), ("before", "antes de que"), ("as if", "como si"))  # fmt: skip
+MODALS = (("can", "puede", "pueden"), ("must", "debe", "deben"), ("will", "va a", "van a"),
+          ("could", "podía", "podían"), ("would like to", "quisiera", "quisieran"),
+          ("had to", "tenía que", "tenían que"))  # fmt: skip
+PRONOUNS = (("he", "él", False), ("she", "ella", False), ("they", "ellos", True), ("everyone", "cada uno", False),
+            ("nobody", "nadie", False), ("somebody", "alguien", False))  # fmt: skip
+DETERMINERS = (
+    # English singular, plural; Spanish masculine, feminine, each singular and plural.
+    ("the", "the", "el", "los", "la", "las"),
+    ("this", "these", "este", "estos", "esta", "estas"),
+    ("that", "those", "ese", "esos", "esa", "esas"),
+    ("his", "his", "su", "sus", "su", "sus"),
+    ("our", "our", "nuestro", "nuestros", "nuestra", "nuestras"),
+    ("a", "some", "un", "unos", "una", "unas"),
+    ("another", "other", "otro", "otros", "otra", "otras"),
+)
+DETERMINER_WEIGHTS = (0.5, 0.06, 0.05, 0.07, 0.05, 0.22, 0.05)
+NUM_DEFINITE = 5
+"""The first so many are definite."""
 
 
 @dataclass(frozen=True)
@@ -43,16 +64,22 @@ def _noun_phrase(writer: "Writer", *, definite: bool | None = None) -> NounPhras
     definite = bool(writer.rng.random() < 0.7) if definite is None else definite
     en = inflect.english_plural(noun.english) if plural else noun.english
     es = inflect.spanish_plural(noun.spanish) if plural else noun.spanish
-    if writer.rng.random() < 0.4:
+    if writer.rng.random() < 0.3:
         adjective = writer.adjective()
         en = f"{adjective.english} {en}"
         es += " " + inflect.spanish_adjective(adjective.spanish, feminine=noun.feminine, plural=plural)
+    determiner = DETERMINERS[_draw_determiner(writer, definite)]
+    article = determiner[plural]
+    if article == "a" and en[0] in "aeiou":
+        article = "an"
+    return NounPhrase(f"{article} {en}", f"{determiner[2 + 2 * noun.feminine + plural]} {es}", plural, noun.feminine)
+
+
+def _draw_determiner(writer: "Writer", definite: bool) -> int:
     if definite:
-        en_article, es_article = "the", (("el", "los"), ("la", "las"))[noun.feminine][plural]
-    else:
-        en_article = "some" if plural else ("an" if en[0] in "aeiou" else "a")
-        es_article = (("un", "unos"), ("una", "unas"))[noun.feminine][plural]
-    return NounPhrase(f"{en_article} {en}", f"{es_article} {es}", plural, noun.feminine)
+        weights = np.array(DETERMINER_WEIGHTS[:NUM_DEFINITE])
+        return int(np.searchsorted(np.cumsum(weights / weights.sum()), writer.rng.random()))
+    return int(writer.rng.integers(NUM_DEFINITE, len(DETERMINERS)))
 
 
 def _after(preposition: str, phrase: str) -> str:
@@ -149,7 +176,44 @@ def _part(writer: "Writer") -> Pair:
     )
 
 
+def _modal(writer: "Writer") -> Pair:
+    en_modal, *es_modals = MODALS[int(writer.rng.integers(len(MODALS)))]
+    subject, verb, thing = _noun_phrase(writer), writer.verb(), _noun_phrase(writer)
+    return (
+        f"{subject.english} {en_modal} {verb.english} {thing.english}",
+        f"{subject.spanish} {es_modals[subject.plural]} {verb.spanish} {thing.spanish}",
+    )
+
+
+def _pronoun(writer: "Writer") -> Pair:
+    en, es, plural = PRONOUNS[int(writer.rng.integers(len(PRONOUNS)))]
+    verb, thing, (en_place, es_place) = writer.verb(), _noun_phrase(writer), _place(writer)
+    past = inflect.spanish_past(verb.spanish, plural=plural)
+    return (
+        f"{en} {inflect.english_past(verb.english)} {thing.english} {en_place}",
+        f"{es} {past} {thing.spanish} {es_place}",
+    )
+
+
+def _denied(writer: "Writer") -> Pair:
+    subject, verb, thing = _noun_phrase(writer), writer.verb(), _noun_phrase(writer)
+    en = "do not" if subject.plural else "does not"
+    present = inflect.spanish_present(verb.spanish, plural=subject.plural)
+    return f"{subject.english} {en} {verb.english} {thing.english}", f"{subject.spanish} no {present} {thing.spanish}"
+
+
+def _compared(writer: "Writer") -> Pair:
+    one, adjective, other = _noun_phrase(writer, definite=True), writer.adjective(), _noun_phrase(writer, definite=True)
+    agreed = inflect.spanish_adjective(adjective.spanish, feminine=one.feminine, plural=one.plural)
+    en, es = ("are", "son") if one.plural else ("is", "es")
+    return (
+        f"{one.english} {en} as {adjective.english} as {other.english}",
+        f"{one.spanish} {es} tan {agreed} como {other.spanish}",
+    )
+
+
 FORMS: tuple[Callable[["Writer"], Pair], ...] = (
-    _clause, _with_place, _opened, _joined, _being, _counted, _said, _manner, _question, _part,
+    _clause, _with_place, _opened, _joined, _being, _counted, _said, _manner, _question, _part, _modal, _pronoun,
+    _denied, _compared,
 )  # fmt: skip
-WEIGHTS = (0.1, 0.16, 0.12, 0.14, 0.12, 0.08, 0.1, 0.07, 0.04, 0.07)
+WEIGHTS = (0.05, 0.1, 0.1, 0.12, 0.1, 0.06, 0.09, 0.06, 0.03, 0.05, 0.08, 0.08, 0.05, 0.03)
