@@ -82,7 +82,7 @@ class PipelineSettings:
     """C of the final model, training FLOPs, at most."""
     epochs: int | None = None
     """Passes over the training tokens; None: as many as are optimal at ``compute``."""
-    batch_size: int = 8
+    batch_size: int = 4
     """Sequences per optimizer step, also of the sweep."""
     learning_rate: float | None = None
     """Peak rate of every run, also of the sweep; None: a rule by N."""
@@ -106,7 +106,7 @@ class PipelineSettings:
         """Refuses values out of range, with the flag that sets each."""
         ranges = (
             ("epochs", self.epochs is None or self.epochs >= 1, "a whole number from 1", "--epochs 4"),
-            ("batch_size", self.batch_size >= 1, "a whole number from 1", "--batch-size 8"),
+            ("batch_size", self.batch_size >= 1, "a whole number from 1", "--batch-size 4"),
             (
                 "learning_rate",
                 self.learning_rate is None or 0 < self.learning_rate <= 10,

@@ -24,7 +24,9 @@ def test_any_text_comes_back_as_it_was(text):
     assert tokenizer.decode(tokenizer.encode(text).ids) == text
 
 
-@pytest.mark.parametrize("text", ["¿Cómo estás, niño? ¡Qué día!", "<bos> and <eos> in a text", "\0\t \u2028 日本 🙂\r\n  "])
+@pytest.mark.parametrize(
+    "text", ["¿Cómo estás, niño? ¡Qué día!", "<bos> and <eos> in a text", "\0\t \u2028 日本 🙂\r\n  "]
+)
 def test_marks_and_names_of_special_entries_are_text_like_any_other(tokenizer, text):
     assert tokenizer.decode(tokenizer.encode(text).ids) == text
     assert not set(tokenizer.encode(text).ids) & {tokenizer.token_to_id(name) for name in SPECIALS}

@@ -10,7 +10,7 @@ from flops_fit.pipeline.generator.lexicon import Lexicon, Stem, make_lexicon
 
 TOPICS = 200
 TOPIC_STEMS = {"nouns": 24, "verbs": 12, "adjectives": 10}
-TOPIC_SHARE = 0.65
+TOPIC_SHARE = 0.5
 """Share of content words that come from the document's topic."""
 SENTENCES = (8, 16)
 """Sentences of a document, from and below."""
@@ -46,8 +46,7 @@ class Writer:
     def _draw(self, kind: str) -> int:
         if self.rng.random() < TOPIC_SHARE:
             stems = self.topic[kind]
-            # The first stems of a topic are its main ones.
-            return stems[int(len(stems) * self.rng.random() ** 3)]
+            return stems[int(len(stems) * self.rng.random())]
         return draw_rank(self.rng, self.cumulative[kind])
 
 
