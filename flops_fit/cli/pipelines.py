@@ -106,8 +106,12 @@ def _run(last: str, overrides: list[str], flags: dict[str, Any], config_dir: Any
         config = load_pipeline_config(overrides, flags, config_dir=config_dir)
     except ConfigError as error:
         raise StageFailed(f"check: {error}", USAGE) from error
-    with contextlib.redirect_stdout(sys.stderr):  # What a model or a library prints is no result.
-        finished = run_pipeline(config, last, ask=_ask if sys.stdin.isatty() and not as_json else None)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):  # What a model or a library prints is no result.
+            finished = run_pipeline(config, last, ask=_ask if sys.stdin.isatty() and not as_json else None)
+    except KeyboardInterrupt:
+        print_message(f"Go on with --resume --output-dir {config.output_dir}.")
+        raise
     if is_main_process():
         _show(finished, last, as_json)
     if finished.missed is not None:
@@ -138,7 +142,8 @@ def _show(finished: "Finished", last: str, as_json: bool) -> None:
 
 
 def _ask(question: str) -> bool:
-    return typer.confirm(question, err=True)
+    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def _register() -> None:

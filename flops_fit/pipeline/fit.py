@@ -52,8 +52,9 @@ def run(context: Context) -> Outcome:
     replace_file(context.root / PATH, (json.dumps(values, indent=1, allow_nan=False) + "\n").encode())
     size = f"N={format_count(choice.probe.num_params)}, D={format_count(choice.num_tokens)}"
     summary = f"{size}, C={format_flops(choice.compute)}"
-    if result is None and context.facts("sweep").get("left_out"):
-        return Outcome(outputs=(PATH,), facts=values, left_out=f"{choice.reason}; by D/N = 20: {summary}")
+    left_out = context.facts("sweep").get("left_out")
+    if left_out:
+        return Outcome(outputs=(PATH,), facts=values, left_out=f"{left_out}; by D/N = 20: {summary}")
     word = "" if choice.trusted else f"not trusted: {choice.reason}; by D/N = 20: "
     return Outcome(outputs=(PATH,), facts=values, summary=f"{word}{summary}")
 
@@ -176,7 +177,7 @@ def _compute_factor(result: Result, compute: float, loss: float) -> float | None
 def _load(context: Context) -> tuple[Result | None, str]:
     left_out = context.facts("sweep").get("left_out")
     if left_out:
-        return None, str(left_out)
+        return None, f"sweep and fit left out: {left_out}"
     try:
         result = load_result(context.root / SWEEP)
     except FitError as error:

@@ -51,17 +51,21 @@ def run_pipeline(config: PipelineConfig, last: str = "report", *, ask: Ask | Non
         RankLost: If another process of the launch has ended.
     """
     root = Path(config.output_dir)
-    with _as_stage(STAGES[0]):
-        check_folder(root, config, last, ask)
-        folder = RunFolder(root, identity(config))
     unchanged: set[str] = set()
-    with open_world() if announced_processes() > 1 else nullcontext(None) as world:
+    # What is raised within a stage passes the outer context as it is.
+    with _as_stage(STAGES[0]), open_world() if announced_processes() > 1 else nullcontext(None) as world:
+        folder = _agree(world, lambda: _open_folder(root, config, last, ask))
         for stage in needed_for(last):
             with _as_stage(stage):
                 if _run_stage(stage, config, folder, world, frozenset(unchanged)):
                     unchanged.add(stage.name)
     missed = folder.facts("validate").get("missed") if last in ("validate", "report") else None
     return Finished(folder=folder, unchanged=frozenset(unchanged), missed=missed)
+
+
+def _open_folder(root: Path, config: PipelineConfig, last: str, ask: Ask | None) -> RunFolder:
+    check_folder(root, config, last, ask)
+    return RunFolder(root, identity(config))
 
 
 def needed_for(last: str) -> list[Stage]:
@@ -187,7 +191,7 @@ def _begin(stage: Stage, folder: RunFolder, key: str) -> None:
 
 
 def _left_out(outcome: Outcome) -> dict[str, Any]:
-    return {"left_out": outcome.left_out}
+    return {} if outcome.left_out is None else {"left_out": outcome.left_out}
 
 
 def _agree(world: World | None, act: Callable[[], Any]) -> Any:

@@ -32,7 +32,7 @@ def run(context: Context) -> Outcome:
     settings = replace(config.sweep, recipe=rule, limits=limits)
     plan, reason = plan_or_reason(task, settings, config.seed)
     if plan is None:
-        return Outcome(facts={"left_out": reason}, left_out=reason)
+        return Outcome(left_out=reason)
     out = context.root / FOLDER
     with contextlib.suppress(FitError):  # The runs are kept; the next stage says why they support no law.
         run_sweep(

@@ -45,7 +45,7 @@ def run(context: Context) -> Outcome:
     rule = recipe_rule(config, task.tokens_per_sample)
     steps = -(-chosen["num_tokens"] // rule.batch_tokens)
     settings = replace(engine_settings(config), keep_weights="both", log_every=max(1, steps // LOG_LINES))
-    log = History(context, steps)
+    log = History(context, steps, settings.log_every)
     result = train_one(
         task, chosen["size"], chosen["num_tokens"], out=context.root / FOLDER, recipe=rule, train_config=settings,
         seed=config.seed, on_evaluation=log.note,
@@ -66,9 +66,9 @@ def run(context: Context) -> Outcome:
 class History:
     """Held-out loss and a sample after every tenth of a run, kept on disk: a resumed run does not repeat them."""
 
-    def __init__(self, context: Context, steps: int) -> None:
+    def __init__(self, context: Context, steps: int, log_every: int) -> None:
         self._path = context.root / FOLDER / "history.jsonl"
-        self._steps, self._notify = steps, context.notify
+        self._steps, self._log_every, self._notify = steps, log_every, context.notify
         self._tokenizer = Tokenizer.from_file(str(context.root / TOKENIZER))
         languages = list(context.facts("corpus")["languages"])
         self._prompt = PROMPTS.get(languages[0], "") if languages else ""
@@ -91,7 +91,9 @@ class History:
 
     def entries(self, run_dir: Path, result: RunResult) -> list[dict[str, Any]]:
         """The history as the metrics hold it, with the mean training loss since the entry before."""
-        lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+        logged = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+        # Checkpoints add lines of their own, at steps that depend on the time they took.
+        lines = [line for line in logged if line["step"] % self._log_every == 0 or line["step"] == result.steps]
         entries, before = [], 0
         for row in self._rows():
             losses = [line["loss"] for line in lines if before < line["step"] <= row["step"]]

@@ -11,7 +11,10 @@ NOUNS = [("house", "casa"), ("table", "mesa"), ("street", "calle"), ("moon", "lu
 PLACES = [("river", "río"), ("garden", "jardín"), ("market", "mercado"), ("forest", "bosque"), ("bridge", "puente")]
 NAMES = ["Ana", "Hugo", "Clara", "Oscar", "Marta", "Ramón"]
 # Few sizes to probe, and no step of a size that the tests do not need.
-SMALL = ("pipeline=quick", "pipeline.max_size=24", "sweep.max_size=16", "pipeline.eval_samples=64")
+SMALL = (
+    "pipeline=quick", "pipeline.min_size=16", "pipeline.max_size=24", "sweep.min_size=8", "sweep.max_size=12",
+    "pipeline.eval_samples=64",
+)  # fmt: skip
 
 
 def write_lines(folder, count=50, seed=0):

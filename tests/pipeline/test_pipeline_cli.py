@@ -114,7 +114,7 @@ def test_a_learning_rate_that_diverges_is_exit_4_and_names_the_flag(call, tmp_pa
     [
         (StoreError("cannot write it: No space left."), 74, "No space left"),
         (RankLost("process 1 waited."), 75, "process 1 waited"),
-        (KeyboardInterrupt(), 130, "Run the same command again"),
+        (KeyboardInterrupt(), 130, "--resume"),
         (OSError(28, "No space left on device", "somewhere"), 74, "somewhere: No space left"),
         (MemoryError("8 GB"), 3, "--batch-size"),
         (TypeError("what nobody expected"), 3, "FLOPS_FIT_DEBUG=1"),

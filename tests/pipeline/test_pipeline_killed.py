@@ -17,7 +17,7 @@ ARGUMENTS = (
     "pipeline", "run", "pipeline=quick", "corpus.megabytes=0.3", "pipeline.epochs=2", "pipeline.compute=3e10",
     "sweep.compute_budgets=[3e8,5e8,8e8,1.3e9,2e9]", "sweep.num_sizes_per_budget=3", "sweep.max_size=12",
     "sweep.limits.min_tokens_per_param=0.5", "pipeline.max_size=24", "pipeline.eval_samples=64",
-    "pipeline.checkpoint_seconds=0", "pipeline.limits.unigram_ratio=2", "pipeline.limits.lexicon=0",
+    "pipeline.checkpoint_seconds=0.1", "pipeline.limits.unigram_ratio=2", "pipeline.limits.lexicon=0",
     "pipeline.limits.language=0", "pipeline.limits.distinct_2=0",
 )  # fmt: skip
 
@@ -40,18 +40,18 @@ def weights(out):
     return hashlib.sha256((out / "model/final_model.safetensors").read_bytes()).hexdigest()
 
 
-def kill_at(out, sign):
-    """Starts, or goes on, and kills the process when a line of its progress begins so."""
+def kill_at(out, sign, times=1):
+    """Starts, or goes on, and kills the process when a line of its progress has begun so for so many times."""
     process = start(out, "--resume")
     seen = []
     for line in process.stderr:
         seen.append(line)
-        if line.startswith(sign):
+        times -= line.startswith(sign)
+        if not times:
             process.send_signal(signal.SIGKILL)
             break
     process.stderr.close()
     assert process.wait() == -signal.SIGKILL, "".join(seen)
-    return seen
 
 
 @pytest.fixture(scope="module")
@@ -68,29 +68,24 @@ def test_a_run_killed_in_every_stage_ends_with_the_same_bits(undisturbed, tmp_pa
         if stage.name == "sweep":
             kill_at(out, "[7/15]")
         if stage.name == "train":
-            kill_at(out, "[7/9] train: step")
-            done = json.loads((out / "checkpoints/history.jsonl").read_text().splitlines()[-1])["step"]
+            kill_at(out, "[7/9] train: step", times=3)
     err = finish(start(out, "--resume"))
     assert weights(out) == weights(undisturbed)
-    # Neither the sweep's runs nor the training's steps are done again.
     assert "[5/9] sweep unchanged" in err
-    assert done > 0
     metrics, expected = (json.loads((o / "training_metrics.json").read_text()) for o in (out, undisturbed))
-    for entry, other in zip(metrics["training"]["history"], expected["training"]["history"], strict=True):
-        assert entry == other
+    assert metrics["training"]["history"] == expected["training"]["history"]
     assert metrics["prediction"] == expected["prediction"]
-    assert [s["outputs"].get("fit.json") for s in metrics["stages"]] == [
-        s["outputs"].get("fit.json") for s in expected["stages"]
-    ]
 
 
 def test_training_goes_on_from_its_checkpoint(undisturbed, tmp_path):
     out = tmp_path / "out"
-    kill_at(out, "[7/9] train: step")
-    kill_at(out, "[7/9] train: step")
-    first = json.loads((out / "checkpoints/history.jsonl").read_text().splitlines()[0])["step"]
+    kill_at(out, "[7/9] train: step", times=6)
+    steps = [json.loads(line)["step"] for line in (out / "checkpoints/history.jsonl").read_text().splitlines()]
+    assert list((out / "checkpoints").rglob("step-*"))
     err = finish(start(out, "--resume"))
-    assert f"train: step {first:,} of" not in err
+    # A checkpoint is at most some tenths old; the first ones are not trained again.
+    assert f"train: step {steps[0]:,} of" not in err
+    assert f"train: step {steps[1]:,} of" not in err
     assert weights(out) == weights(undisturbed)
 
 
