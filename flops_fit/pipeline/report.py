@@ -12,11 +12,12 @@ import jinja2
 from flops_fit.files import replace_file
 from flops_fit.pipeline.metrics import make_metrics
 from flops_fit.pipeline.stages import STAGES, Context, Outcome
-from flops_fit.quantities import format_bytes, format_count, format_factor, format_flops, format_loss, format_seconds
+from flops_fit.quantities import format_bytes, format_count, format_factor, format_flops, format_loss
 
 METRICS, PATH = "training_metrics.json", "report/index.html"
 SAMPLES_SHOWN = 2
 """Of each language."""
+NEGLIGIBLE_NATS = 0.001
 
 
 def run(context: Context) -> Outcome:
@@ -39,8 +40,7 @@ def make_page(metrics: Mapping[str, Any], root: Path) -> str:
         lstrip_blocks=True,
     )
     templates.filters |= {
-        "count": format_count, "flops": format_flops, "loss": format_loss, "seconds": format_seconds,
-        "factor": format_factor,
+        "count": format_count, "flops": format_flops, "loss": format_loss,
     }  # fmt: skip
     shown = []
     for lang in metrics["validation"]["per_language"]:
@@ -49,6 +49,7 @@ def make_page(metrics: Mapping[str, Any], root: Path) -> str:
         m=metrics,
         verdict=verdict(metrics),
         bits=metrics["training"]["history"] and _bits_per_byte(metrics),
+        difference_cost=difference_cost(metrics["fit"]["compute_optimal"]),
         figure=draw_history(metrics),
         samples=shown,
         artifacts=_artifacts(metrics, root),
@@ -68,6 +69,19 @@ def verdict(metrics: Mapping[str, Any]) -> dict[str, str]:
     text = "The measured loss lies inside" if held else "The measured loss lies OUTSIDE"
     level = "no" if missed or held is False else ("ok" if fit["reason"].startswith("No check") else "care")
     return {"level": level, "text": f"{text} the interval predicted before training. {validation} {fit['reason']}"}
+
+
+def difference_cost(optimum: Mapping[str, Any] | None) -> str | None:
+    """What the trained size and tokens cost against the compute-optimal ones; None if unknown."""
+    if optimum is None or optimum["loss_difference"] is None:
+        return None
+    difference, factor = optimum["loss_difference"], optimum["compute_factor"]
+    if difference < NEGLIGIBLE_NATS:
+        return "The expected losses of both are equal: the trained size is the one nearest to the optimum."
+    text = f"The trained model is expected to be {difference:.3f} nats per token worse than the compute-optimal one"
+    if factor is None:
+        return f"{text}."
+    return f"{text}, which reaches the same loss with {format_factor(factor)} less compute."
 
 
 def draw_history(metrics: Mapping[str, Any]) -> str:

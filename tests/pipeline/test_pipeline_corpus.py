@@ -146,3 +146,16 @@ def test_the_documents_of_a_run_are_whole_and_disjoint(finished):
     sides = {side: {row["text"] for row in rows if row["split"] == side} for side in ("train", "val")}
     assert not sides["train"] & sides["val"]
     assert len(sides["val"]) == pytest.approx(10, abs=2)
+
+
+@pytest.mark.slow  # Importing datasets takes seconds.
+def test_books_come_from_a_local_copy_in_documents_of_both_languages(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    rows = [{"translation": {"en": f"sentence {i}", "es": f"frase {i}"}} for i in range(60)]
+    (tmp_path / "books").mkdir()
+    (tmp_path / "books" / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    settings = CorpusSettings(source="opus_books", dataset=str(tmp_path / "books"))
+    groups = list(SOURCES["opus_books"](settings, tmp_path))
+    assert [lang for lang, _ in groups[0]] == ["en", "es"]
+    assert groups[0][1][1].splitlines()[23] == "frase 23"
+    assert len(groups) == 3
