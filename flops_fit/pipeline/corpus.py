@@ -23,7 +23,7 @@ from flops_fit.pipeline.documents import (
     read_groups,
     read_text,
     split_groups,
-    take_bytes,
+    thin_out,
     to_lines,
 )
 from flops_fit.pipeline.generator import generate_documents
@@ -53,7 +53,9 @@ def run(context: Context) -> Outcome:
         name = f"{path.name} as it was found"
     else:
         groups = SOURCES[settings.source](settings, context.root)
-        documents = split_groups(take_bytes(groups, settings.megabytes), _name(settings))
+        # The generator stops by itself.
+        megabytes = None if settings.source == "generated" else settings.megabytes
+        documents = split_groups(thin_out(groups, megabytes), _name(settings))
         replace_file(path, to_lines(documents))
         name = _name(settings)
     facts = describe(documents) | {

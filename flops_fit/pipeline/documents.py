@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -111,14 +111,25 @@ def split_groups(groups: Iterable[Group], source: str) -> list[Document]:
     ]
 
 
-def take_bytes(groups: Iterable[Group], megabytes: float | None) -> Iterator[Group]:
-    """Yields groups from the beginning, up to so many megabytes."""
-    left = float("inf") if megabytes is None else megabytes * 1e6
-    for group in groups:
-        if left <= 0:
-            return
-        left -= _size(group)
-        yield group
+def thin_out(groups: Iterable[Group], megabytes: float | None) -> list[Group]:
+    """Returns so many megabytes of the groups, evenly spaced over all, so that every file and language keeps its share.
+
+    Args:
+        groups: In any order; all of them where they hold less.
+        megabytes: None for all.
+    """
+    found = list(groups)
+    total = sum(_size(group) for group in found)
+    if megabytes is None or total <= megabytes * 1e6:
+        return found
+    share, seen, taken = megabytes * 1e6 / total, 0, 0
+    kept = []
+    for group in found:
+        seen += _size(group)
+        if taken + _size(group) / 2 <= share * seen:
+            kept.append(group)
+            taken += _size(group)
+    return kept
 
 
 def to_lines(documents: Iterable[Document]) -> bytes:

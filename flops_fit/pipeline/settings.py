@@ -69,7 +69,7 @@ class CorpusSettings:
     dataset: str = "Helsinki-NLP/opus_books"
     """Of ``opus_books``: a name on the hub, or a folder with a local copy."""
     megabytes: float | None = None
-    """Text taken at most, from the beginning; None: all of it."""
+    """Text taken at most, evenly over all there is; None: all of it."""
     generator_seed: int = 0
     """Of ``generated``; not the seed of the run, so that several seeds train on one text."""
 
@@ -78,11 +78,11 @@ class CorpusSettings:
 class PipelineSettings:
     """The model, its training, and what it is held to (configs/pipeline)."""
 
-    compute: float = 2.6e12
+    compute: float = 5.0e12
     """C of the final model, training FLOPs, at most."""
     epochs: int | None = None
     """Passes over the training tokens; None: as many as are optimal at ``compute``."""
-    batch_size: int = 4
+    batch_size: int = 8
     """Sequences per optimizer step, also of the sweep."""
     learning_rate: float | None = None
     """Peak rate of every run, also of the sweep; None: a rule by N."""
@@ -106,7 +106,7 @@ class PipelineSettings:
         """Refuses values out of range, with the flag that sets each."""
         ranges = (
             ("epochs", self.epochs is None or self.epochs >= 1, "a whole number from 1", "--epochs 4"),
-            ("batch_size", self.batch_size >= 1, "a whole number from 1", "--batch-size 4"),
+            ("batch_size", self.batch_size >= 1, "a whole number from 1", "--batch-size 8"),
             (
                 "learning_rate",
                 self.learning_rate is None or 0 < self.learning_rate <= 10,
@@ -115,7 +115,7 @@ class PipelineSettings:
             ),
             ("vocab_size", self.vocab_size >= 257, "a whole number from 257", "--vocab-size 512"),
             ("max_seq_length", 8 <= self.max_seq_length <= 4096, "8 to 4096", "--max-seq-length 64"),
-            ("compute", self.compute > 0, "training FLOPs above 0", "pipeline.compute=2.6e12"),
+            ("compute", self.compute > 0, "training FLOPs above 0", "pipeline.compute=5e12"),
             ("schedule", self.schedule in ("wsd", "cosine"), "wsd or cosine", "pipeline.schedule=wsd"),
             ("min_size", self.min_size >= 2, "a whole number from 2", "pipeline.min_size=8"),
             ("max_size", self.max_size >= self.min_size, "at least min_size", "pipeline.max_size=256"),

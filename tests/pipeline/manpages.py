@@ -16,7 +16,7 @@ _NAMED = {r"\-": "-", r"\(aq": "'", r"\(dq": '"', r"\e": "\\", r"\(bu": "*", r"\
 
 
 def fetch_manpages(folder: Path) -> Path:
-    """Downloads and unpacks both packages; returns a folder of ``*.en.txt`` and ``*.es.txt``; skips where it cannot."""
+    """Downloads and unpacks both packages; returns a folder with a text of each; skips where it cannot."""
     if not (shutil.which("apt-get") and shutil.which("dpkg")):
         pytest.skip("real text: there is no apt-get here")
     folder.mkdir(parents=True, exist_ok=True)
@@ -27,28 +27,32 @@ def fetch_manpages(folder: Path) -> Path:
         pytest.skip(f"real text: apt-get download failed: {done.stderr.strip().splitlines()[-1:]}")
     for package in folder.glob("*.deb"):
         subprocess.run(["dpkg", "-x", package, folder / "unpacked"], check=True)
+    (folder / "text").mkdir(exist_ok=True)
     for lang, root in ROOTS.items():
+        found: dict[str, None] = {}
         for section in SECTIONS:
             for page in sorted((folder / "unpacked" / root / section).glob("*.gz")):
-                text = plain_text(gzip.decompress(page.read_bytes()).decode("utf-8", "replace"))
-                if len(text) > 500:
-                    (folder / "text").mkdir(exist_ok=True)
-                    (folder / "text" / f"{page.stem}.{lang}.txt").write_text(text, encoding="utf-8")
+                found |= dict.fromkeys(paragraphs(gzip.decompress(page.read_bytes()).decode("utf-8", "replace")))
+        (folder / "text" / f"manpages.{lang}.txt").write_text("\n\n".join(found) + "\n", encoding="utf-8")
     return folder / "text"
 
 
-def plain_text(roff: str) -> str:
-    """The prose of a manual page: macros and comments dropped, those of emphasis kept as words."""
-    lines = []
+def paragraphs(roff: str) -> list[str]:
+    """The paragraphs of prose of a manual page: no macros, headings, tables or code."""
+    blocks: list[list[str]] = [[]]
     for line in roff.splitlines():
         if line.startswith((".", "'")):
-            found = re.match(r"\.(?:B|I|BR|IR|RB|RI|SH|SS|BI|IB)\s+(.*)", line)
+            found = re.match(r"\.(?:B|I|BR|IR|RB|RI|BI|IB)\s+(.*)", line)
             if not found:
+                blocks.append([])
                 continue
             line = found.group(1).replace('"', "")
         line = _FONT.sub("", line)
         for name, text in _NAMED.items():
             line = line.replace(name, text)
-        if line.strip() and "\\" not in line:
-            lines.append(line.strip())
-    return "\n".join(lines) + "\n"
+        if not line.strip():
+            blocks.append([])
+        elif "\\" not in line:
+            blocks[-1].append(line.strip())
+    texts = [" ".join(block) for block in blocks]
+    return [text for text in texts if len(text) > 80 and sum(c.isalpha() or c == " " for c in text) > 0.85 * len(text)]

@@ -6,7 +6,7 @@ import pytest
 
 from flops_fit.errors import InputError
 from flops_fit.pipeline.corpus import SOURCES, download
-from flops_fit.pipeline.documents import read_groups, split_groups, texts_of
+from flops_fit.pipeline.documents import read_groups, split_groups, texts_of, thin_out
 from flops_fit.pipeline.generator import generate_documents
 from flops_fit.pipeline.generator.inflection import english_past, english_plural, spanish_adjective, spanish_plural
 from flops_fit.pipeline.generator.lexicon import make_lexicon
@@ -66,6 +66,15 @@ def test_paragraphs_of_two_languages_are_paired_only_where_there_are_as_many(tmp
     en, es, fr = (tmp_path / f"book.{lang}.txt" for lang in ("en", "es", "fr"))
     assert read_groups([en, es])[3] == (("en", "en 3"), ("es", "es 3"))
     assert read_groups([en, fr])[3] == (("en", "en 3"),)
+
+
+def test_less_text_is_taken_evenly_from_every_file_and_language():
+    groups = [((lang, f"{lang} {i} " * 100),) for lang in ("en", "es") for i in range(500)]
+    kept = thin_out(groups, 0.1)
+    size = {lang: sum(len(text) for group in kept for name, text in group if name == lang) for lang in ("en", "es")}
+    assert sum(size.values()) == pytest.approx(1e5, rel=0.02)
+    assert size["en"] == pytest.approx(size["es"], rel=0.05)
+    assert thin_out(groups, 100) == groups
 
 
 def test_too_little_text_and_a_wrong_encoding_are_refused_with_the_path(tmp_path):

@@ -35,9 +35,10 @@ def test_quick_meets_every_limit_and_its_seeds_agree(call, tmp_path):
 
 def test_the_whole_goes_through_on_real_bilingual_text(call, tmp_path):
     text = fetch_manpages(tmp_path / "manpages")
+    paths = [part for path in sorted(text.iterdir()) for part in ("--corpus-path", path)]
     # One pass of a megabyte is too little for real text's vocabulary: two limits are those that four passes meet.
     metrics = metrics_of(
-        call, tmp_path / "out", "--corpus-path", text, "pipeline.limits.unigram_ratio=0.95",
+        call, tmp_path / "out", *paths, "pipeline.limits.unigram_ratio=0.95",
         "pipeline.limits.lexicon=0.5", "pipeline.limits.language=0.4",
     )  # fmt: skip
     assert set(metrics["validation"]["per_language"]) == {"en", "es"}
