@@ -52,10 +52,12 @@ def run(context: Context) -> Outcome:
         documents = read_documents(path)
         name = f"{path.name} as it was found"
     else:
-        groups = SOURCES[settings.source](settings, context.root)
+        groups = list(SOURCES[settings.source](settings, context.root))
         # The generator stops by itself.
-        megabytes = None if settings.source == "generated" else settings.megabytes
-        documents = split_groups(thin_out(groups, megabytes), _name(settings))
+        kept = groups if settings.source == "generated" else thin_out(groups, settings.megabytes)
+        if len(kept) < len(groups):
+            context.notify(f"takes {len(kept):,} of {len(groups):,} documents: corpus.megabytes={settings.megabytes:g}")
+        documents = split_groups(kept, _name(settings))
         replace_file(path, to_lines(documents))
         name = _name(settings)
     facts = describe(documents) | {

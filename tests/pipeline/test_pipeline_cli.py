@@ -6,7 +6,7 @@ import shlex
 import shutil
 
 import pytest
-from conftest import command, write_lines
+from small_pipeline import command, write_lines
 
 from flops_fit.errors import RankLost, StoreError
 from flops_fit.pipeline import tokenizer

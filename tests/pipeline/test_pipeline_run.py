@@ -6,8 +6,8 @@ import shutil
 
 import numpy as np
 import pytest
-from conftest import command
 from safetensors.numpy import load_file
+from small_pipeline import command
 
 from flops_fit.pipeline.run import needed_for
 from flops_fit.pipeline.stages import STAGES
