@@ -17,7 +17,7 @@ from flops_fit.quantities import format_bytes, format_count, format_factor, form
 METRICS, PATH = "training_metrics.json", "report/index.html"
 SAMPLES_SHOWN = 2
 """Of each language."""
-NEGLIGIBLE_NATS = 0.001
+NEGLIGIBLE_NATS, NEGLIGIBLE_FACTOR = 0.001, 1.05
 
 
 def run(context: Context) -> Outcome:
@@ -76,7 +76,7 @@ def difference_cost(optimum: Mapping[str, Any] | None) -> str | None:
     if optimum is None or optimum["loss_difference"] is None:
         return None
     difference, factor = optimum["loss_difference"], optimum["compute_factor"]
-    if difference < NEGLIGIBLE_NATS:
+    if difference < NEGLIGIBLE_NATS or (factor is not None and factor < NEGLIGIBLE_FACTOR):
         return "The expected losses of both are equal: the trained size is the one nearest to the optimum."
     text = f"The trained model is expected to be {difference:.3f} nats per token worse than the compute-optimal one"
     if factor is None:
