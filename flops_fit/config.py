@@ -23,7 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 from flops_fit.errors import ConfigError, FlopsFitError, InputError, format_frames
 from flops_fit.fitting import FitOptions, check_law
 from flops_fit.planning.settings import SweepSettings
-from flops_fit.presets import packaged_configs, preset_names
+from flops_fit.presets import GROUPS, packaged_configs, preset_names
 from flops_fit.schema import build, to_plain, unknown_name
 from flops_fit.tasks import Task
 from flops_fit.training.settings import TrainSettings
@@ -66,15 +66,26 @@ def load_config(overrides: Sequence[str] = (), *, config_dir: Path | None = None
     Raises:
         ConfigError: If a group, a key or a value is unknown; the nearest known name is given.
     """
-    presets = preset_names(config_dir)
+    composed = _compose(overrides, "config", GROUPS, config_dir)
+    return _to_config(composed), OmegaConf.to_yaml(composed, resolve=False)
+
+
+def compose_plain(
+    overrides: Sequence[str], *, root: str, groups: Sequence[str], config_dir: Path | None = None
+) -> dict[str, Any]:
+    """Composes another root of ``configs/`` to plain values, references resolved; errors as of `load_config`."""
+    return _resolved(_compose(overrides, root, groups, config_dir))
+
+
+def _compose(overrides: Sequence[str], root: str, groups: Sequence[str], config_dir: Path | None) -> DictConfig:
+    presets = preset_names(config_dir, groups)
     extra = [] if config_dir is None else [_search_path(config_dir)]
     try:
         with initialize_config_dir(version_base=None, config_dir=str(packaged_configs())):
-            composed = compose("config", overrides=[*extra, *(_checked_override(o, presets) for o in overrides)])
+            return compose(root, overrides=[*extra, *(_checked_override(o, presets) for o in overrides)])
     except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
         reason = " ".join(str(error).partition("\nSee ")[0].split()).rstrip(".")
         raise ConfigError(f"cannot compose the overrides {' '.join(overrides) or '(none)'}: {reason}.") from error
-    return _to_config(composed), OmegaConf.to_yaml(composed, resolve=False)
 
 
 def read_config(path: Path) -> RunConfig:
@@ -210,15 +221,19 @@ def _checked_override(override: str, presets: Mapping[str, Sequence[str]]) -> st
 
 
 def _to_config(composed: DictConfig) -> RunConfig:
+    config = build(RunConfig, _resolved(composed))
+    check_law(config.fit.law)
+    return config
+
+
+def _resolved(composed: DictConfig) -> dict[str, Any]:
     _refuse_resolvers(OmegaConf.to_container(composed, resolve=False), "")
     try:
         plain = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         raise ConfigError(str(error)) from error
     assert isinstance(plain, dict)
-    config = build(RunConfig, {str(key): value for key, value in plain.items()})
-    check_law(config.fit.law)
-    return config
+    return {str(key): value for key, value in plain.items()}
 
 
 def _refuse_resolvers(value: Any, path: str) -> None:

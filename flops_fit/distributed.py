@@ -30,6 +30,7 @@ PATIENCE = timedelta(seconds=30)
 TIMEOUT = timedelta(minutes=15)
 
 logger = logging.getLogger(__name__)
+_OPEN: "list[World]" = []
 
 WORKING_COMMANDS = (
     "Start with `torchrun --nproc_per_node N -m flops_fit ...` or "
@@ -222,12 +223,17 @@ def announced_processes() -> int:
 def open_world(*, neighbours: int = 0) -> Iterator[World]:
     """Opens the world that the launcher announced: WORLD_SIZE, and ACCELERATE_USE_FSDP for a sharded model.
 
+    Within an open one it is that one again: a pipeline's sweep and its final training are one launch.
+
     Args:
         neighbours: Of other worlds beside this one, see `World`.
 
     Raises:
         LaunchError: If Accelerate sees another number of processes than WORLD_SIZE says: each would train alone.
     """
+    if _OPEN and not neighbours:
+        yield _OPEN[-1]
+        return
     announced = announced_processes()
     # Without cpu=True, N processes on a machine without a GPU each believe they are the only one.
     try:
@@ -249,7 +255,11 @@ def open_world(*, neighbours: int = 0) -> Iterator[World]:
         _end_with_launcher()
     is_sharded = announced > 1 and os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
     world = World(accelerator, _host_group(), is_sharded, neighbours)
-    yield world
+    _OPEN.append(world)
+    try:
+        yield world
+    finally:
+        _OPEN.remove(world)
     if world.size > 1:
         # Without the barrier a process can end while another still talks to it, and gloo aborts; it also aborts
         # where a wrapped model that waits for the collector still holds the group when the interpreter ends.

@@ -1,12 +1,13 @@
 """Presets: the groups of YAML files that a command can name, the package's own and the user's."""
 
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from flops_fit.errors import ConfigError
 
 GROUPS = ("task", "sweep", "train", "fit")
+PIPELINE_GROUPS = ("pipeline", "corpus")
 
 
 def packaged_configs() -> Path:
@@ -17,7 +18,7 @@ def packaged_configs() -> Path:
     return Path(next(iter(spec.submodule_search_locations))).resolve()
 
 
-def preset_names(config_dir: Path | None = None) -> Mapping[str, tuple[str, ...]]:
+def preset_names(config_dir: Path | None = None, groups: Sequence[str] = GROUPS) -> Mapping[str, tuple[str, ...]]:
     """Returns the names that each group offers, such as ``{"sweep": ("small", "smoke"), ...}``.
 
     Raises:
@@ -25,17 +26,17 @@ def preset_names(config_dir: Path | None = None) -> Mapping[str, tuple[str, ...]
     """
     folders = [packaged_configs()]
     if config_dir is not None:
-        folders.append(_checked(config_dir))
-    found = {group: {path.stem for folder in folders for path in folder.glob(f"{group}/*.yaml")} for group in GROUPS}
+        folders.append(_checked(config_dir, groups))
+    found = {group: {path.stem for folder in folders for path in folder.glob(f"{group}/*.yaml")} for group in groups}
     return {group: tuple(sorted(names)) for group, names in found.items()}
 
 
-def _checked(config_dir: Path) -> Path:
-    expected = f"Expected a folder that holds groups ({', '.join(GROUPS)}), such as {config_dir}/sweep/mine.yaml."
+def _checked(config_dir: Path, groups: Sequence[str]) -> Path:
+    expected = f"Expected a folder that holds groups ({', '.join(groups)}), such as {config_dir}/{groups[1]}/mine.yaml."
     if not config_dir.exists():
         raise ConfigError(f"--config-dir {config_dir}: no such folder. {expected}")
     if not config_dir.is_dir():
         raise ConfigError(f"--config-dir {config_dir}: got a file. {expected.replace(str(config_dir), 'DIR')}")
-    if not any(path.parent.name in GROUPS for path in config_dir.glob("*/*.yaml")):
+    if not any(path.parent.name in groups for path in config_dir.glob("*/*.yaml")):
         raise ConfigError(f"--config-dir {config_dir}: holds no YAML file of any group. {expected}")
     return config_dir

@@ -19,6 +19,7 @@ LAYERS = [
     {"tasks", "planning", "reporting", "imports", "console"},
     {"training", "launching", "result", "progress"},
     {"api", "config"},
+    {"pipeline"},
     {"cli"},
     {"__main__"},
 ]

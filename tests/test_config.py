@@ -3,9 +3,9 @@ import sys
 
 import pytest
 
-from flops_fit.config import TaskConfig, build_task, load_config, read_config, resolve
+from flops_fit.config import TaskConfig, build_task, compose_plain, load_config, read_config, resolve
 from flops_fit.errors import ConfigError, ContractError, InputError
-from flops_fit.presets import packaged_configs, preset_names
+from flops_fit.presets import PIPELINE_GROUPS, packaged_configs, preset_names
 from flops_fit.training import TrainSettings
 
 
@@ -20,14 +20,19 @@ def test_the_defaults_compose():
     "path", [pytest.param(p, id=f"{p.parent.name}/{p.stem}") for p in packaged_configs().glob("*/*.yaml")]
 )
 def test_every_group_file_composes(path):
-    load_config([f"{path.parent.name}={path.stem}"])
+    override = f"{path.parent.name}={path.stem}"
+    if path.parent.name in PIPELINE_GROUPS:
+        compose_plain([override], root="pipeline_run", groups=PIPELINE_GROUPS)
+    else:
+        load_config([override])
 
 
 @pytest.mark.parametrize(
     "path", [pytest.param(p, id=f"{p.parent.name}/{p.stem}") for p in packaged_configs().rglob("*.yaml")]
 )
 def test_every_file_opens_with_the_command_that_runs_it(path):
-    assert path.read_text().startswith("# flops-fit ")
+    # Hydra reads a package's header in the first line only.
+    assert path.read_text().removeprefix("# @package _global_\n").startswith("# flops-fit ")
 
 
 def test_the_default_engine_file_names_every_setting_and_changes_none():

@@ -18,6 +18,7 @@ from flops_fit.tasks import Task, plain_kwargs, probe_sizes
 from flops_fit.tasks.loss_check import check_loss_is_mean
 from flops_fit.training.settings import TrainSettings
 from flops_fit.training.sweep import train_sweep, warn_of_missing_weights
+from flops_fit.training.weights import EvaluationCallback
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +32,7 @@ def train_one(
     recipe: Recipe | RecipeRule | Mapping[str, Any] | None = None,
     train_config: TrainSettings | Mapping[str, Any] | None = None,
     seed: int = 0,
+    on_evaluation: EvaluationCallback | None = None,
 ) -> RunResult:
     """Trains one size on ``num_tokens``, or returns the result that the folder holds of just this run.
 
@@ -45,6 +47,7 @@ def train_one(
         recipe: A `Recipe` as it is, or a rule or its settings, from which the recipe follows by N; None: the defaults.
         train_config: Engine settings (precision, ``keep_weights``, ...); ``workers`` has no effect.
         seed: Of weights and data order.
+        on_evaluation: Called at every tenth of the steps where ``keep_weights`` asks for the best weights.
 
     Returns:
         How the run ended: see its ``status``. ``Path(out) / result.weights["final"]`` is the file of its weights,
@@ -67,7 +70,7 @@ def train_one(
             warn_of_missing_weights((found,), settings)
             return found
         check_loss_is_mean(task, size, run.num_params)
-        train_sweep(task, (run,), store, world=world, settings=settings)
+        train_sweep(task, (run,), store, world=world, settings=settings, on_evaluation=on_evaluation)
         result: RunResult = world.agree(store.outcome(run.experiment_id) if world.is_main else None)
         if world.is_main:
             store.write_view("results.csv", store.results_csv())

@@ -47,6 +47,7 @@ def run_sweep(
     resume: bool = True,
     remake_task: Callable[[], Task] | None = None,
     progress: bool = True,
+    plan: SweepPlan | None = None,
 ) -> Result:
     """Plans, stores, trains and fits a sweep; writes ``results.csv``, ``fit.json`` and ``report/index.html``.
 
@@ -65,6 +66,7 @@ def run_sweep(
         resume: False refuses a folder that already holds results.
         remake_task: Makes the same task again in a worker process; None trains in this process alone.
         progress: Whether to show runs and time left on stderr.
+        plan: Of this task and these settings, where it is made already; None plans here.
 
     Raises:
         ContractError: If model, data or loss cannot be used.
@@ -73,7 +75,8 @@ def run_sweep(
         StoreError: If the disk refuses.
         FitError: If too few runs are usable; the runs are kept.
     """
-    store = _start(task, settings, out, seed=seed, config=config, resume=resume)
+    plan = plan or plan_task(task, settings, seed=seed)
+    store = _start(plan, out, config=config, resume=resume)
     train_into(store, task, train or TrainSettings(), remake_task=remake_task, progress=progress)
     return conclude(store, fit)
 
@@ -82,7 +85,7 @@ def simulate_sweep(
     task: Task, settings: SweepSettings, out: str | Path, *, seed: int = 0, resume: bool = True
 ) -> Result:
     """Does the same with the losses of a seeded law: no model is trained and no forward pass made."""
-    store = _start(task, settings, out, seed=seed, config=None, resume=resume)
+    store = _start(plan_task(task, settings, seed=seed), out, config=None, resume=resume)
     pending = {e.experiment_id for e in store.pending()}
     started = time.perf_counter()
     for result in simulate_results(store.plan, mock_law(store.plan), MOCK_NOISE, seed):
@@ -175,10 +178,7 @@ def conclude(store: Store, options: FitOptions | None = None) -> Result:
     return result
 
 
-def _start(
-    task: Task, settings: SweepSettings, out: str | Path, *, seed: int, config: str | None, resume: bool
-) -> Store:
-    plan = plan_task(task, settings, seed=seed)
+def _start(plan: SweepPlan, out: str | Path, *, config: str | None, resume: bool) -> Store:
     store = create_store(Path(out), plan, config=config)
     if not resume and store.results():
         raise StoreError(

@@ -10,11 +10,11 @@ import os
 import sys
 from collections.abc import Sequence
 
-from flops_fit.cli import fits, machine, sweeps
+from flops_fit.cli import fits, machine, pipelines, sweeps
 from flops_fit.cli.app import app
-from flops_fit.cli.failures import INTERRUPTED, end_with
+from flops_fit.cli.failures import INTERRUPTED, USAGE, end_with
 
-__all__ = ["app", "fits", "machine", "main", "sweeps"]
+__all__ = ["app", "fits", "machine", "main", "pipelines", "sweeps"]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -31,5 +31,5 @@ def main(argv: Sequence[str] | None = None) -> None:
         if code == INTERRUPTED:  # typer answers an interrupt with this code, without a word.
             raise KeyboardInterrupt
     except (Exception, KeyboardInterrupt) as error:
-        end_with(error, as_json=as_json)
+        end_with(error, as_json=as_json, usage_code=pipelines.USAGE if pipelines.GROUP in arguments[:1] else USAGE)
     sys.exit(code or 0)

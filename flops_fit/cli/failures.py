@@ -3,7 +3,7 @@
 import os
 import sys
 import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NoReturn
 
 import typer
@@ -45,9 +45,11 @@ def describe_failure(error: BaseException) -> Failure:
     return Failure(type=kind, message=message, exit_code=BUG)
 
 
-def end_with(error: BaseException, *, as_json: bool) -> NoReturn:
+def end_with(error: BaseException, *, as_json: bool, usage_code: int = USAGE) -> NoReturn:
     """Reports the failure and ends the process: once for all ranks, except for a bug, which each rank reports."""
     failure = describe_failure(error)
+    if failure.type == "UsageError":
+        failure = replace(failure, exit_code=usage_code)
     if os.environ.get(DEBUG):
         traceback.print_exception(error)
     if is_main_process():

@@ -19,7 +19,7 @@ from flops_fit.training.engine.probe import EngineChoice, choose_engine, halved
 from flops_fit.training.evaluation import held_out_loss
 from flops_fit.training.loop import Progress, Trained, train_model
 from flops_fit.training.settings import TrainSettings
-from flops_fit.training.weights import save_weights
+from flops_fit.training.weights import EvaluationCallback, save_weights
 
 # Below this size a second thread slows training down (measured at 0.1M parameters).
 MIN_PARAMS_FOR_THREADS = 1_000_000
@@ -36,6 +36,7 @@ def train_experiment(
     settings: TrainSettings,
     trunk_dir: Path | None = None,
     leaves_trunk: bool = True,
+    on_evaluation: EvaluationCallback | None = None,
 ) -> RunResult:
     """Trains and evaluates one run; returns its outcome, failures included.
 
@@ -47,6 +48,7 @@ def train_experiment(
         settings: Of the engine.
         trunk_dir: Where runs of one trunk keep their common steps and the engine's choice; None for a run alone.
         leaves_trunk: Whether to leave the state of the last common step there for a longer run.
+        on_evaluation: See `weights.EvaluationCallback`.
 
     Raises:
         ConfigError: If a setting cannot be used here.
@@ -63,8 +65,9 @@ def train_experiment(
         with threads_for(experiment.num_params, world):
             choice = choose_engine(task, experiment, world, settings, (trunk_dir or run_dir) / "engine.json")
             trained, choice = _train_within_memory(
-                task, experiment, run_dir, world, settings, choice, trunk_dir, leaves_trunk, progress
-            )
+                task, experiment, run_dir, world, settings, choice, trunk_dir, leaves_trunk, progress,
+                on_evaluation,
+            )  # fmt: skip
             if trained.diverged is None:
                 loss, error = held_out_loss(task, trained.model, world, settings.eval_samples, choice.micro_batch)
                 weights = save_weights(trained.model, experiment, run_dir, loss, world=world, settings=settings)
@@ -109,12 +112,13 @@ def _train_within_memory(
     trunk_dir: Path | None,
     leaves_trunk: bool,
     progress: Progress,
+    on_evaluation: EvaluationCallback | None,
 ) -> tuple[Trained, EngineChoice]:
     while True:
         try:
             trained = train_model(
                 task, experiment, run_dir, world=world, settings=settings, choice=choice,
-                trunk_dir=trunk_dir, leaves_trunk=leaves_trunk, progress=progress,
+                trunk_dir=trunk_dir, leaves_trunk=leaves_trunk, progress=progress, on_evaluation=on_evaluation,
             )  # fmt: skip
             return trained, choice
         except torch.OutOfMemoryError:

@@ -34,7 +34,7 @@ from flops_fit.training.metrics import MetricsLog
 from flops_fit.training.settings import TrainSettings
 from flops_fit.training.step import Run, accumulate_alone, accumulate_together
 from flops_fit.training.weight_average import WeightAverage
-from flops_fit.training.weights import BestSoFar
+from flops_fit.training.weights import BestSoFar, EvaluationCallback
 
 # A loss this many times the first one means that the run has diverged.
 EXPLODED = 10.0
@@ -72,6 +72,7 @@ def train_model(
     trunk_dir: Path | None = None,
     leaves_trunk: bool = True,
     progress: Progress | None = None,
+    on_evaluation: EvaluationCallback | None = None,
 ) -> Trained:
     """Trains one model on exactly its planned tokens, from its newest checkpoint or its trunk's if there is one.
 
@@ -85,6 +86,7 @@ def train_model(
         trunk_dir: Where runs of one trunk leave the state of their last common step.
         leaves_trunk: Whether this one does.
         progress: Kept up to date.
+        on_evaluation: Of the evaluations that keeping the best weights needs.
 
     Returns:
         The trained model; also where the loss was not finite or exploded, on every process alike.
@@ -103,7 +105,8 @@ def train_model(
     progress.steps, progress.steps_from_trunk = run.step, run.steps_from_trunk
     batches = _batches(task, experiment, run, world, choice)
     leaves_trunk, diverged = leaves_trunk and run.step < last_common, None
-    best = BestSoFar(task, experiment, run_dir, world, settings) if "best" in settings.kept_kinds else None
+    keeps_best = "best" in settings.kept_kinds
+    best = BestSoFar(task, experiment, run_dir, world, settings, on_evaluation) if keeps_best else None
     checkpoints = CheckpointTimer(settings.checkpoint_seconds, run.parameters)
     with MetricsLog(run_dir, experiment, first_step=run.step, world=world, settings=settings, choice=choice) as log:
         while run.step < experiment.num_steps:

@@ -14,7 +14,7 @@ from flops_fit.training.experiment import train_experiment
 from flops_fit.training.settings import TrainSettings
 from flops_fit.training.time_left import TimeLeft
 from flops_fit.training.trunks import group_by_trunk, order_by_trunk, trunk_id
-from flops_fit.training.weights import EVALUATIONS
+from flops_fit.training.weights import EVALUATIONS, EvaluationCallback
 
 ProgressCallback = Callable[[RunResult, float | None], None]
 """Called with each finished run and the estimated seconds left, None until they can be estimated."""
@@ -30,6 +30,7 @@ def train_sweep(
     world: World,
     settings: TrainSettings,
     progress: ProgressCallback | None = None,
+    on_evaluation: EvaluationCallback | None = None,
 ) -> None:
     """Trains runs and publishes each result; a run that fails is recorded and the next one begins.
 
@@ -45,8 +46,9 @@ def train_sweep(
         longer = any(trunk_id(e) == trunk_id(experiment) for e in runs[i + 1 :])
         run_dir = store.run_dir(experiment.experiment_id)
         result = train_experiment(
-            task, experiment, run_dir, world=world, settings=settings, trunk_dir=trunk, leaves_trunk=longer
-        )
+            task, experiment, run_dir, world=world, settings=settings, trunk_dir=trunk, leaves_trunk=longer,
+            on_evaluation=on_evaluation,
+        )  # fmt: skip
         if world.is_main:
             store.publish_result(result)
             if result.status != "failed":

@@ -10,7 +10,7 @@ import contextlib
 import math
 import os
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -32,14 +32,25 @@ from flops_fit.training.weight_average import WeightAverage
 # Evaluations of a run whose best weights are kept, the last of them its final loss.
 EVALUATIONS = 10
 
+EvaluationCallback = Callable[[int, float, nn.Module], None]
+"""Called by the main process after each of them but the last: with steps done, held-out loss, and the model (averaged
+where the recipe says so). It must not draw from the global generators. Steps repeated after a resume come again."""
+
 
 class BestSoFar:
     """The weights of the lowest held-out loss during a run, kept beside its checkpoints until it ends."""
 
     def __init__(
-        self, task: Task, experiment: Experiment, run_dir: Path, world: World, settings: TrainSettings
+        self,
+        task: Task,
+        experiment: Experiment,
+        run_dir: Path,
+        world: World,
+        settings: TrainSettings,
+        notify: EvaluationCallback | None = None,
     ) -> None:
         self._task, self._experiment, self._world, self._settings = task, experiment, world, settings
+        self._notify = notify
         self._path = candidate_path(run_dir)
         # Of an interrupted attempt; it may be from a step that is done again, and is then found again to the bit.
         self._loss: float = world.agree(saved_loss(self._path) if world.is_main else None)
@@ -67,6 +78,8 @@ class BestSoFar:
             return
         with _same_random_numbers(self._world.device), _averaged(model, parameters, average):
             loss, _ = held_out_loss(self._task, model, self._world, self._settings.eval_samples, micro_batch)
+            if self._notify is not None and self._world.is_main:
+                self._notify(step, loss, model)
             if not loss < self._loss:
                 return
             self._loss = loss
