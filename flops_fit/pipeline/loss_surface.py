@@ -10,7 +10,7 @@ import numpy as np
 
 from flops_fit.errors import ConfigError, FitError
 from flops_fit.fitting import ScalingLaws
-from flops_fit.fitting.methods.data_constrained import effective_tokens
+from flops_fit.fitting.inputs.repeats import effective_tokens
 from flops_fit.records import FloatArray
 
 LAW = "data_constrained"
