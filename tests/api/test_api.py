@@ -15,6 +15,13 @@ BUDGETS = [1e6, 2e6, 4e6, 8e6, 1.6e7]
 GRID = {"min_size": 4, "max_size": 64, "size_multiple": 4, "num_sizes_per_budget": 4}
 
 
+@pytest.fixture(autouse=True)
+def _no_report(request, monkeypatch):
+    """Leaves out the report, seconds of figures each, in tests whose names do not ask for it."""
+    if "report" not in request.node.name and "every_file" not in request.node.name:
+        monkeypatch.setattr(flops_fit.Result, "report", lambda self: None)
+
+
 @pytest.fixture
 def mocked(tmp_path, tiny_lm):
     def run(**changes):
