@@ -120,7 +120,7 @@ def input_hash(stage: Stage, config: PipelineConfig, folder: RunFolder) -> str:
         if record is not None:
             read[name] = {"outputs": record.outputs, "left_out": record.facts.get("left_out")}
             if stage.name == "report":
-                read[name] |= {"input": record.input_hash}
+                read[name] |= {"input": record.input_hash, "facts": record.facts, "seconds": record.seconds}
     values: dict[str, Any] = {"keys": selected(config, stage.keys), "read": read}
     if stage.name == "corpus" and not config.skip_corpus:
         values["files"] = {path: _content_hash(Path(path).expanduser()) for path in config.corpus.paths}

@@ -107,7 +107,7 @@ STAGES: tuple[Stage, ...] = (
     ),
     Stage(
         name="report", exit_code=5, about="Write the metrics and the report.",
-        reads=("check", "corpus", "tokenizer", "pack", "sweep", "fit", "train", "validate"),
+        reads=("corpus", "tokenizer", "pack", "sweep", "fit", "train", "validate"),
         keys=("pipeline", "corpus", "sweep", "seed"),
     ),
 )  # fmt: skip

@@ -9,6 +9,10 @@ from pathlib import Path
 import pytest
 
 PACKAGES = {"en": "manpages", "es": "manpages-es"}
+COMMON = {
+    "en": {"the", "of", "to", "is", "and", "in", "that", "this", "for", "be"},
+    "es": {"de", "la", "el", "que", "en", "los", "se", "del", "un", "una", "las"},
+}
 ROOTS = {"en": "usr/share/man", "es": "usr/share/man/es"}
 SECTIONS = ("man1", "man2", "man3", "man4", "man5", "man7", "man8")
 _FONT = re.compile(r"\\f(?:\[[^]]*\]|\(..|.)|\\s[-+]?\d+|\\&|\\/|\\,|\\:|\\%|\\c")
@@ -33,7 +37,8 @@ def fetch_manpages(folder: Path) -> Path:
         for section in SECTIONS:
             for page in sorted((folder / "unpacked" / root / section).glob("*.gz")):
                 found |= dict.fromkeys(paragraphs(gzip.decompress(page.read_bytes()).decode("utf-8", "replace")))
-        (folder / "text" / f"manpages.{lang}.txt").write_text("\n\n".join(found) + "\n", encoding="utf-8")
+        prose = [text for text in found if is_prose(text, lang)]
+        (folder / "text" / f"manpages.{lang}.txt").write_text("\n\n".join(prose) + "\n", encoding="utf-8")
     return folder / "text"
 
 
@@ -56,3 +61,9 @@ def paragraphs(roff: str) -> list[str]:
             blocks[-1].append(line.strip())
     texts = [" ".join(block) for block in blocks]
     return [text for text in texts if len(text) > 80 and sum(c.isalpha() or c == " " for c in text) > 0.85 * len(text)]
+
+
+def is_prose(text: str, lang: str) -> bool:
+    """Whether a paragraph reads as one of its language: Spanish pages hold English ones that nobody has translated."""
+    words = text.casefold().split()
+    return sum(word in COMMON[lang] for word in words) > 0.12 * len(words)

@@ -84,6 +84,10 @@ def test_the_language_of_a_sample_is_that_of_most_of_its_words():
     assert is_in_language(["the", "house", "casa"], "en", known)
     assert not is_in_language(["la", "casa", "the"], "en", known)
     assert not is_in_language(["xyz"], "en", known)
+    # A word that both languages' texts hold is of the one that uses it more.
+    known = lexicons({"en": ["the file of the house"], "es": ["el fichero the de la casa de la calle"]})
+    assert is_in_language(["the", "file"], "en", known)
+    assert is_in_language(["de", "la", "the"], "es", known)
 
 
 def test_there_are_at_least_eight_prompts_also_of_few_documents():
