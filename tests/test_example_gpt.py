@@ -192,6 +192,7 @@ def test_a_third_of_a_step_has_a_third_of_its_gradient():
     assert (third.double() / whole.double()).mean() == pytest.approx(1 / 3, rel=5e-4)
 
 
+@pytest.mark.slow
 def test_under_bf16_autocast_training_follows_fp32():
     losses = {}
     for bf16 in (False, True):

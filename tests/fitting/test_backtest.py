@@ -28,6 +28,7 @@ def trial(n_error, n_sd, compute=1e20):
     return Trial(law="extended", compute=compute, factor=5.0, reach=0.7, n=n, loss=loss)
 
 
+@pytest.mark.slow
 def test_the_default_predicts_the_hidden_budget_of_every_published_sweep():
     # Measured: median .05, worst .36 (Gemstones cool_end), coverage 1.0 (research asks for .13, .45 and .75).
     rows = []

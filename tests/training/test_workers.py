@@ -103,6 +103,7 @@ def find(folder, workers, model=TinyLM, loss=sequence_loss, data=None):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_python_callers_have_workers_too(tmp_path):
     one, two = (find(tmp_path / str(n), n) for n in (1, 2))
     assert [r.loss for r in two.run_results] == [r.loss for r in one.run_results]
