@@ -139,12 +139,14 @@ def describe(
         "compute": choice.compute,
         "compute_limit": settings.compute,
         "prediction": prediction,
-        "compute_optimal": _optimum(choice, result, prediction),
+        "compute_optimal": _optimum(choice, surface, result, prediction),
     }
 
 
-def _optimum(choice: Choice, result: Result | None, prediction: dict[str, Any] | None) -> dict[str, Any] | None:
-    """The best (N, D) for the same C by the plain law, and what the choice costs against it."""
+def _optimum(
+    choice: Choice, surface: LossSurface | None, result: Result | None, prediction: dict[str, Any] | None
+) -> dict[str, Any] | None:
+    """The best (N, D) for the same C, and what the choice costs against it by the surface that predicts its loss."""
     if result is None:
         return None
     best = result.predict(choice.compute)
@@ -158,16 +160,18 @@ def _optimum(choice: Choice, result: Result | None, prediction: dict[str, Any] |
         "loss_difference": None,
         "compute_factor": None,
     }
-    if prediction is not None:
-        found["loss_difference"] = prediction["loss"] - best.loss
-        found["compute_factor"] = _compute_factor(result, choice.compute, prediction["loss"])
+    if prediction is not None and surface is not None:
+        loss, low, high = (float(v[0]) for v in surface.loss_at(np.array([best.num_params]), best.num_tokens))
+        found |= {"loss": loss, "loss_interval": [low, high], "loss_difference": prediction["loss"] - loss}
+        found["compute_factor"] = _compute_factor(result, surface, choice.compute, prediction["loss"])
     return found
 
 
-def _compute_factor(result: Result, compute: float, loss: float) -> float | None:
+def _compute_factor(result: Result, surface: LossSurface, compute: float, loss: float) -> float | None:
     """Times less compute with which the optimum reaches the same loss; None where it is beyond what was fitted."""
     smaller = compute / np.geomspace(1.0, max(1.0, compute / result.laws.min_compute), 200)
-    optimal, _, _ = result.laws.loss_band(smaller)
+    (n, _, _), (d, _, _) = result.laws.n_opt_band(smaller), result.laws.d_opt_band(smaller)
+    optimal, _, _ = surface.loss_at(n, d)
     reached = np.flatnonzero(optimal <= loss)
     if len(reached) in (0, len(smaller)):
         return None if len(reached) else 1.0

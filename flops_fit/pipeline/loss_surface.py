@@ -33,21 +33,24 @@ class LossSurface:
     """Where R comes from, for people; "" without repeats."""
     level: float = LEVEL
 
-    def loss_at(self, num_params: FloatArray, num_tokens: float) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Expected loss of each size, and the ends of its interval; that of R is part of it."""
-        found = [self._at(num_params, tokens) for tokens in self._effective(num_tokens)]
+    def loss_at(self, num_params: FloatArray, num_tokens: FloatArray | float) -> tuple[FloatArray, ...]:
+        """Expected loss of each size (m,) at D, one or (m,), and the ends of its interval; that of R is part of it."""
+        d = np.broadcast_to(np.asarray(num_tokens, dtype=np.float64), num_params.shape)
+        found = [self._at(num_params, tokens) for tokens in self._effective(d)]
         value = found[0][0]
         low, high = np.min([f[1] for f in found], axis=0), np.max([f[2] for f in found], axis=0)
         return value, low, high
 
-    def _effective(self, num_tokens: float) -> list[float]:
+    def _effective(self, num_tokens: FloatArray) -> list[FloatArray]:
         if self.repeat_constants is None:
             return [num_tokens]
-        unique = np.array([float(self.unique_tokens)])
-        return [float(effective_tokens(np.array([num_tokens]), unique, r)[0]) for r in self.repeat_constants]
+        unique = np.full(len(num_tokens), float(self.unique_tokens))
+        return [effective_tokens(num_tokens, unique, r) for r in self.repeat_constants]
 
-    def _at(self, num_params: FloatArray, tokens: float) -> tuple[FloatArray, FloatArray, FloatArray]:
-        found = self.laws.loss_at(num_params, np.full(len(num_params), tokens), law=self.law, level=self.level)
+    def _at(self, num_params: FloatArray, tokens: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+        # Of the recommended law the loss is what `flops-fit predict` says, by all laws that give it together.
+        asked = None if self.law == self.laws.recommended else self.law
+        found = self.laws.loss_at(num_params, tokens, law=asked, level=self.level)
         assert found is not None
         return found
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from flops_fit.errors import PlanError
-from flops_fit.fitting.methods.data_constrained import effective_tokens
+from flops_fit.fitting.inputs.repeats import effective_tokens
 from flops_fit.fitting.trust import Trust
 from flops_fit.pipeline import fit as stage
 from flops_fit.pipeline.fit import choose, describe
@@ -61,8 +61,12 @@ class Laws:
         value = np.atleast_1d(loss(np.asarray(n), np.asarray(d)))
         return value, value * 0.98, value * 1.02
 
-    def loss_band(self, compute):
-        values = np.array([loss(n := optimum(c), c / 6 / n) for c in compute])
+    def n_opt_band(self, compute):
+        values = np.array([optimum(c) for c in compute])
+        return values, values, values
+
+    def d_opt_band(self, compute):
+        values = compute / 6 / self.n_opt_band(compute)[0]
         return values, values, values
 
 
@@ -148,8 +152,8 @@ def test_the_optimum_stands_beside_what_was_asked_for_with_what_the_difference_c
     assert best["loss_difference"] == pytest.approx(values["prediction"]["loss"] - best["loss"])
     # The optimum at C divided by the factor is expected to have the loss of the choice.
     smaller = choice.compute / best["compute_factor"]
-    n = optimum(smaller)
-    assert loss(n, smaller / 6 / n) == pytest.approx(values["prediction"]["loss"], rel=0.01)
+    n = np.array([optimum(smaller)])
+    assert surface.loss_at(n, smaller / 6 / n)[0][0] == pytest.approx(values["prediction"]["loss"], rel=0.01)
 
 
 def test_a_law_that_is_not_to_be_trusted_leaves_the_choice_to_the_rule_of_thumb():
