@@ -7,7 +7,7 @@ from worlds import OUTSIDE_WORLDS, WORLDS
 
 REPLICATES = 20
 OUTSIDE_REPLICATES = 5
-OUTSIDE_COVERAGE = 0.65
+OUTSIDE_COVERAGE = 0.85
 """Least share at 10 and 100 times the sweep, over all worlds outside the family; 60 sweeps know it to .06."""
 
 
