@@ -11,6 +11,7 @@ from tables_of_runs import DATA, isoflop_table, make_table, read_published
 from worlds import adaptive_sweep, draw_world
 
 from flops_fit.fitting import ChinchillaLaw, FitOptions, fit
+from flops_fit.fitting.inputs.condense import condense
 from flops_fit.fitting.inputs.log_runs import make_log_runs
 from flops_fit.fitting.methods.extended.form import NUM_PLAIN, Form
 from flops_fit.fitting.methods.extended.law import fit_extended_law, weigh_priors
@@ -215,3 +216,16 @@ def test_noisy_runs_count_for_less():
         errors.append(np.abs(np.array(found) - np.log(HOFFMANN.n_opt(3e21))))
     plain, weighted = np.sqrt(np.mean(np.square(errors), axis=0))
     assert weighted < plain
+
+
+def test_a_condensed_row_is_a_mean_of_its_runs_and_one_residual():
+    table = isoflop_table(HOFFMANN, np.geomspace(1e18, 1e20, 20), 400, noise=0.01)
+    log_runs = condense(make_log_runs(table))
+    assert len(log_runs) < 0.5 * len(table)
+    method = fit_extended_law(log_runs, FitOptions())
+    # About 300 cells: the sd of one run is known to 4 %.
+    assert method.weighed.average(method.weighed.fits.sigma) == pytest.approx(0.01, rel=0.12)
+    spread, _ = method.optimum(np.log([1e22]), 0.9)
+    truth = np.log(HOFFMANN.n_opt(1e22))
+    assert spread.low[0] < truth < spread.high[0]
+    assert spread.high[0] - spread.low[0] < np.log(2.0)

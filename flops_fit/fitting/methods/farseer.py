@@ -108,7 +108,7 @@ def _posterior(
 ) -> tuple[FloatArray, float, bool, str]:
     """The ``theta`` of `FarseerMethod`, its degrees of freedom, whether the search converged, and how it ended."""
     x, y, log_loss, low, high = problem
-    weight, total, sigma, robust = runs.weight * relevance, float(runs.weight.sum()), 0.005, np.ones(len(x))
+    weight, total, sigma, robust = runs.weight * relevance, float(len(x)), 0.005, np.ones(len(x))
     theta, value, step = _maximise(problem, weight, _starts(problem, weight), sigma, SHORT)
     theta = theta[np.argsort(value, kind="stable")[:KEPT]]
     for rounds in (*[SHORT] * 6, LONG, LONG):
@@ -126,8 +126,9 @@ def _posterior(
         if rounds == LONG:
             sigma = max(float(np.sqrt(HUBER_CONSISTENCY * (fitted_weight @ residual**2) / dof)), SIGMA_FLOOR)
         else:
-            sigma = max(robust_sd(residual) * float(np.sqrt(total / dof)), SIGMA_FLOOR)
-            robust = np.minimum(1.0, HUBER_SCALE * sigma / np.maximum(np.abs(residual), 1e-300))
+            scaled = residual * np.sqrt(runs.weight)
+            sigma = max(robust_sd(scaled) * float(np.sqrt(total / dof)), SIGMA_FLOOR)
+            robust = np.minimum(1.0, HUBER_SCALE * sigma / np.maximum(np.abs(scaled), 1e-300))
     variance, axes = np.linalg.eigh(bread @ meat @ bread * sigma**2 * design_effect(residual, runs.group))
     offset = np.sqrt(np.maximum(variance, 0.0))[:, None] * axes.T
     reason = f"{same} of {KEPT} starts end in this minimum; sd of log loss {sigma:.4f} on {dof:.1f} degrees of freedom"

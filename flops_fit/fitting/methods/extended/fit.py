@@ -66,7 +66,7 @@ class ExtendedFits:
 
 def fit_extended(problem: Problem, priors: Priors) -> ExtendedFits:
     """Fits the runs under every prior."""
-    count, total = len(priors.precision), float(problem.weights.sum())
+    count, total = len(priors.precision), float(len(problem.x))  # A condensed row is one residual, of a mean.
     rows = np.repeat(_start(problem)[None], count, axis=0)
     w = np.repeat(problem.weights[None], count, axis=0)
     sigma = np.full(count, 0.01)

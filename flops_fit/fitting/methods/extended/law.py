@@ -168,14 +168,19 @@ def weigh_priors(log_runs: LogRuns, options: FitOptions, compute_weight: float =
     """Fits the law under every prior and weighs them by their evidence; runs count as C to ``compute_weight``."""
     power, total = np.exp(compute_weight * (log_runs.log_c - log_runs.log_c.mean())), log_runs.weight.sum()
     power *= total / (power @ log_runs.weight)
-    weights, relevance = log_runs.weight * power, log_runs.count * power
     centre = float(log_runs.weight @ log_runs.log_n / total), float(log_runs.weight @ log_runs.log_d / total)
     x, y = log_runs.log_n - centre[0], log_runs.log_d - centre[1]
     walk_n, walk_d = make_walk(x), make_walk(y)
     priors = shape_priors(options, NUM_PLAIN + walk_n.root.shape[1] + walk_d.root.shape[1])
     form = Form(walk_n=walk_n, walk_d=walk_d, tau=priors.tau)
     problem = Problem(
-        form=form, basis=form.basis(x, y), x=x, y=y, log_loss=log_runs.log_loss, weights=weights, relevance=relevance
+        form=form,
+        basis=form.basis(x, y),
+        x=x,
+        y=y,
+        log_loss=log_runs.log_loss,
+        weights=log_runs.weight * power,
+        relevance=power,
     )
     fits = fit_extended(problem, priors)
     log_share = fits.log_evidence + priors.log_probability
