@@ -62,9 +62,9 @@ class Prediction:
     compute: float
     """C, training FLOPs."""
     law: str
-    """Name of the method ("approach3", "extended", ...); "stack" where several answer together."""
+    """Name of the recommended method, or of the one asked for ("approach3", "extended", ...)."""
     weights: Mapping[str, float]
-    """Weight of each method in N_opt; they sum to 1."""
+    """Weight of each method in N_opt; they sum to 1, and ``law`` has all near the runs and at least half far out."""
     level: float
     """Nominal coverage of each interval, such as 0.9."""
     extrapolation_factor: float
@@ -82,6 +82,11 @@ class Prediction:
     """What to know about this prediction in particular."""
     trust: Trust
     """Whether to use it, by the findings of the fit and its own."""
+
+    @property
+    def answered_by(self) -> str:
+        """``law`` where it answers alone, "stack" where several do."""
+        return self.law if len(self.weights) == 1 else STACK
 
     @property
     def num_params(self) -> float:
@@ -130,7 +135,9 @@ class Prediction:
             for name, e in rows.items()
         ]
         low, high = self.loss_interval
-        head = f"Prediction at C = {format_flops(self.compute)} FLOPs, law={self.law}, {self.level:.0%} intervals:"
+        head = (
+            f"Prediction at C = {format_flops(self.compute)} FLOPs, law={self.answered_by}, {self.level:.0%} intervals:"
+        )
         loss = f"  loss = {self.loss:.4g} [{low:.4g}, {high:.4g}]"
         return "\n".join([self.trust.headline, head, *lines, loss, f"  N_opt ~ C^{self.exponent:.3f} there"])
 

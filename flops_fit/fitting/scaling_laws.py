@@ -117,7 +117,7 @@ class ScalingLaws:
         nearby, _ = self._spreads(law, log_c[0] + np.array([-0.5, 0.5]), level)
         return Prediction(
             compute=float(compute),
-            law=used,
+            law=name,
             weights=weights,
             level=level,
             extrapolation_factor=float(compute) / self.max_compute,

@@ -79,7 +79,7 @@ def _prediction(terminal: Terminal, laws: ScalingLaws, p: Prediction) -> str:
     header = ("", f"optimum [{format_percent(p.level)} interval]", f"at D/N = {baseline.tokens_per_param:g}")
     return "\n".join(
         [
-            f"At C = {format_flops(p.compute)} FLOPs, by {method_phrase(p.law)}:",
+            f"At C = {format_flops(p.compute)} FLOPs, by {method_phrase(p.answered_by)}:",
             terminal.table(header, rows),
             terminal.wrap(f"{_reach(laws, p)} {slope_note(laws, p)}{rule_note(laws)}"),
             terminal.wrap(f"Intervals: {p.interval_basis}."),

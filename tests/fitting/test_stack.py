@@ -89,7 +89,8 @@ def laws():
 
 def test_a_prediction_names_the_laws_that_answer_and_their_shares(laws):
     near, far, one = laws.predict(5e20), laws.predict(1e23), laws.predict(1e23, law="extended")
-    assert (near.law, far.law, one.law) == ("extended", "stack", "extended")
+    assert (near.answered_by, far.answered_by, one.answered_by) == ("extended", "stack", "extended")
+    assert {near.law, far.law, one.law} == {laws.recommended}
     assert set(far.weights) == {"extended", "windowed", "approach2"}
     assert "and what they differ by" in far.interval_basis
     assert one.weights == {"extended": 1.0}
