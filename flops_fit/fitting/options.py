@@ -26,8 +26,8 @@ class FitOptions:
     """Where Huber turns from squared to absolute, in log loss (Hoffmann et al. 2022 use 1e-3)."""
     near_optimum: float = 0.1
     """Windowed Approach 3 takes runs whose loss is at most this share above their budget's best."""
-    extended_near_optimum: float = 0.03
-    """The same for the extended law, where runs farther off follow another law."""
+    near_minima: float = 0.03
+    """The same for the extended law, where runs farther off follow another law, and for Farseer's; noise widens it."""
     compute_weight: float = 0.25
     """Laws fitted near the optimum weight a run by (C / mean C) to this power: large budgets matter most."""
     size_window: float = 4.0
@@ -61,6 +61,7 @@ class FitOptions:
         _check("num_bootstraps", self.num_bootstraps, self.num_bootstraps >= 20, "at least 20")
         _check("huber_delta", self.huber_delta, self.huber_delta > 0, "a positive number")
         _check("near_optimum", self.near_optimum, self.near_optimum > 0, "a positive number")
+        _check("near_minima", self.near_minima, self.near_minima > 0, "a positive number")
         _check("size_window", self.size_window, self.size_window > 1, "a factor above 1")
         _check("max_hidden_budgets", self.max_hidden_budgets, self.max_hidden_budgets >= 0, "0 or more")
         _check("outlier_threshold", self.outlier_threshold, self.outlier_threshold > 0, "a positive number")

@@ -21,7 +21,6 @@ FAR = 10.0
 """Beyond this many times the tested factor an extrapolation is a warning, not an info."""
 COVERAGE = Path(__file__).with_name("measured_coverage.json")
 """Written by `tests/benchmarks/fitting.py table`."""
-DEFAULT_LAW = "extended"
 LEADING_CODES = ("below_sweep", "extrapolation", "methods_disagree")
 """Findings about a target outside what was fitted and tested, or where the methods are far apart; they lead the
 verdict."""
@@ -175,22 +174,20 @@ def _estimate(ends: FloatArray) -> Estimate:
     return Estimate(value=value, interval=whole, statistical_interval=statistical, form_interval=form)
 
 
-def interval_basis(law: str, weights: Mapping[str, float], level: float, num_trials: int) -> str:
-    """What the intervals of a law, or of a stack with these weights, include and how they were tested."""
+def interval_basis(weights: Mapping[str, float], level: float, num_trials: int, *, is_default: bool) -> str:
+    """What the intervals of an answer with these weights include, and what was measured of the default's."""
     form = f"{num_trials} backtests on these runs and on published sweeps" if num_trials else "published sweeps alone"
     shares = ", ".join(f"{method_title(name)} {w:.0%}" for name, w in weights.items())
     mixed = f"; {shares}, and what they differ by" if len(weights) > 1 else ""
     return (
         f"nominal {level:.0%}; statistical error and model-form error, the latter learned from {form}{mixed}; "
-        f"{measured_coverage(law)}"
+        f"{measured_coverage() if is_default else 'the coverage of this law alone was not measured'}"
     )
 
 
 @functools.cache
-def measured_coverage(law: str) -> str:
+def measured_coverage() -> str:
     """What was measured of the default's 90% intervals: on held-out budgets of published sweeps, then on simulated."""
-    if law not in (STACK, DEFAULT_LAW):
-        return "the coverage of this law alone was not measured"
     found = json.loads(COVERAGE.read_text(encoding="utf-8"))
     real, worlds = found["real"], found["worlds"]
     return (

@@ -12,7 +12,7 @@ from flops_fit.fitting.backtest.recommendation import Recommendation
 from flops_fit.fitting.backtest.stack import Stack
 from flops_fit.fitting.backtest.trials import Trial, log_n_at_ratio
 from flops_fit.fitting.flops_function import FlopsFunction
-from flops_fit.fitting.methods.registry import STACK, check_law, not_fitted, stacked_methods
+from flops_fit.fitting.methods.registry import check_law, not_fitted, preferred_methods, stacked_methods
 from flops_fit.fitting.methods.result import BacktestRow, FittedMethod, IsoflopCurve, LawFit, plain_law
 from flops_fit.fitting.options import FitOptions
 from flops_fit.fitting.parameter_counts import ParameterCount
@@ -87,7 +87,7 @@ class ScalingLaws:
 
         Args:
             compute: C, training FLOPs, positive.
-            law: Name of a method; None takes the recommended one.
+            law: Name of a method, alone; None takes the recommended one, and far outside the runs others beside it.
             level: Nominal coverage of the intervals; None takes the fit's.
 
         Raises:
@@ -112,7 +112,8 @@ class ScalingLaws:
         differ = any(f.code == "methods_disagree" for f in findings)
         of_the_fit = [f for f in self.findings if not (differ and f.code == "methods_disagree")]
         leading = tuple(f for f in findings if f.code in predictions.LEADING_CODES)
-        used, num_trials = name if len(weights) == 1 else STACK, sum(t.law == name for t in self.trials)
+        num_trials = sum(t.law == name for t in self.trials)
+        is_default = not self._asks_for_one(law) and name == preferred_methods()[0]
         num_params, num_tokens, ratio, expected = predictions.make_estimates(n, loss, self.flops, log_c)
         nearby, _ = self._spreads(law, log_c[0] + np.array([-0.5, 0.5]), level)
         return Prediction(
@@ -127,7 +128,7 @@ class ScalingLaws:
             loss_estimate=expected,
             exponent=float(nearby.value[1] - nearby.value[0]),
             baseline=self.baseline(compute, law=law),
-            interval_basis=predictions.interval_basis(used, weights, level, num_trials),
+            interval_basis=predictions.interval_basis(weights, level, num_trials, is_default=is_default),
             findings=findings,
             trust=judge((*findings, *of_the_fit), recommended=name, reason=self.reason, leading=leading),
         )

@@ -19,9 +19,9 @@ class Trust:
     level: TrustLevel
     """"no": do not use the answer; "care": use it with care; "ok": no check found a reason to doubt it."""
     headline: str
-    """One sentence."""
+    """One or a few sentences."""
     reasons: tuple[Finding, ...]
-    """The findings behind it: first that a target is outside the tested range, unless errors outweigh it."""
+    """The findings behind it: first what the headline states of a target, unless errors outweigh it."""
 
     def to_plain(self) -> dict[str, Any]:
         """The ``trust`` object of ``--json``."""

@@ -1,6 +1,6 @@
 """Is the fitting room fast, small, right and honest? Prints what CHANGELOG, docstrings and predictions quote.
 
-python tests/benchmarks/fitting.py real        17 published sweeps, top budgets hidden: error, coverage, loss
+python tests/benchmarks/fitting.py real        17 published sweeps, top budgets hidden: error, coverage, loss, prior
 python tests/benchmarks/fitting.py anchors     six published model sizes 44 to 46,000 times beyond their sweeps
 python tests/benchmarks/fitting.py farseer     loss at Farseer's seven largest runs
 python tests/benchmarks/fitting.py seeds       how the interval's width depends on the bootstrap seed

@@ -3,15 +3,18 @@
 from dataclasses import dataclass
 
 import numpy as np
+from fitting_prior import print_priors
 from real_sweeps import GROUPS, REPORT, SWEEPS, TUNE, anchors, make_case, published_optima, read_sweep, with_budgets
 from tables_of_runs import read_published
 
 from flops_fit.errors import FitError
 from flops_fit.fitting import FitOptions, fit
+from flops_fit.fitting.uncertainty.resampling import normal_quantile
 from flops_fit.quantities import format_count
 
-LAWS = ("default", "extended", "windowed", "approach2", "approach3", "ratio20", "slope_half")
+LAWS = ("default", "extended", "farseer", "windowed", "approach2", "approach3", "ratio20", "slope_half")
 METHODS = ("windowed", "approach2", "approach3")
+LEVEL = 0.9
 FARSEER_CUTS = (1e20, 1e21, np.inf)
 SEEDS = 10
 SEED_BOOTSTRAPS = 300
@@ -35,6 +38,9 @@ class Score:
     log_width: float | None = None
     loss_error: float | None = None
     loss_covered: bool | None = None
+    own_sd: float | None = None
+    """Of ln N_opt by the law itself, without its model-form error; None for the default and the rules."""
+    own_loss_sd: float | None = None
 
 
 def score_case(job):
@@ -55,6 +61,8 @@ def score_case(job):
         except FitError:
             continue
         n, loss = np.log(n)[:, 0], np.log(loss)[:, 0]
+        own = () if law == "default" else laws.methods[law].optimum(np.log(compute), LEVEL)
+        own_sd, own_loss_sd = [float((s.high - s.low)[0]) / (2 * normal_quantile(LEVEL)) for s in own] or (None, None)
         scores.append(
             Score(
                 **key,
@@ -64,6 +72,8 @@ def score_case(job):
                 log_width=float(n[2] - n[1]),
                 loss_error=float(loss[0] - target.log_loss),
                 loss_covered=bool(loss[1] <= target.log_loss <= loss[2]),
+                own_sd=own_sd,
+                own_loss_sd=own_loss_sd,
             )
         )
     known = [np.log(c.n_opt.value) - 0.5 * np.log(c.compute_budget) for c in laws.isoflop_curves if c.n_opt]
@@ -98,6 +108,8 @@ def real(pool, bootstraps):
         for law in LAWS:
             for group in GROUPS:
                 print_scores([s for s in scores if s.law == law and s.group == group and s.sweep in names])
+    print("prior on the model-form error s, by these sweeps")
+    print_priors(scores)
     return scores
 
 

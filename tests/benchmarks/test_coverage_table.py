@@ -22,7 +22,7 @@ def test_coverage_is_counted_once_per_cut_and_the_worst_world_is_named():
         score("1", 3e19, True),
         score("2", 1e19, False),
         score(">=1.0", 1e19, False),
-        score("1", 3e19, False, law="akima"),
+        score("1", 3e19, False, law="windowed"),
     ]
     worlds = {
         "kind": cells([[True, True, False], [True, True, False]]),

@@ -94,6 +94,9 @@ def test_a_prediction_names_the_laws_that_answer_and_their_shares(laws):
     assert set(far.weights) == {"extended", "windowed", "approach2"}
     assert "and what they differ by" in far.interval_basis
     assert one.weights == {"extended": 1.0}
+    # What was measured is the default's coverage, far out that of several laws together.
+    assert "not measured" in one.interval_basis
+    assert all("held N_opt" in p.interval_basis for p in (near, far))
 
 
 def test_the_exponent_of_a_prediction_is_the_slope_of_its_answers(laws):

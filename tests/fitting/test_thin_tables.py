@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from tables_of_runs import isoflop_table
 
-from flops_fit.errors import FitError
+from flops_fit.errors import ConfigError, FitError
 from flops_fit.fitting import ChinchillaLaw, FitOptions, fit
 
 HOFFMANN = ChinchillaLaw(E=1.69, A=406.4, B=410.7, alpha=0.34, beta=0.28)
@@ -37,3 +37,9 @@ def test_three_budgets_or_two_sizes_each_are_a_warning_and_a_wide_interval(budge
     # A full sweep of 6 x 7 has about 1.15 at this distance.
     assert high / low > 1.6
     assert low < HOFFMANN.n_opt(1e21) < high
+
+
+def test_a_cut_of_nothing_is_refused():
+    # It would be widened by a factor for ever.
+    with pytest.raises(ConfigError, match="fit.near_minima: got 0"):
+        FitOptions(near_minima=0.0)

@@ -1,7 +1,7 @@
 """Model-form error: how far a law is off beyond its own standard error, learned from published and own backtests.
 
 The error of ln N_opt grows as s (0.3 + log10 extrapolation), and that of ln loss likewise. Each sweep has its own s,
-drawn from a population of sweeps: the prior is what `PUBLISHED` sweeps show, and the user's own held-out budgets update
+drawn from a population of sweeps: published ones give the prior (`PRIORS`), and the user's own held-out budgets update
 it. So s is never zero because three budgets happened to agree, and no threshold decides whether it counts.
 """
 
@@ -18,27 +18,20 @@ from flops_fit.fitting.uncertainty.spread import widened_interval
 
 REACH_OFFSET = 0.3
 """Model-form error grows as 0.3 + log10 of the extrapolation (research/science.md section 3)."""
-PUBLISHED = {
-    "Porian 2024, RefinedWeb, Kaplan's recipe, three counts of N": ((0.035, 0.017), (0.21, 0.055), (0.19, 0.055)),
-    "Porian 2024, RefinedWeb, short warmup, two counts": ((0.21, 0.017), (0.23, 0.019)),
-    "Porian 2024, RefinedWeb, cosine decay, two counts": ((0.0, 0.013), (0.0, 0.012)),
-    "Porian 2024, RefinedWeb, tuned, three counts": ((0.044, 0.009), (0.0, 0.015), (0.0, 0.011)),
-    "Llama 3, digitised by Open-Athena": ((0.060, 0.005),),
-    "Marin 2026, nemotron": ((0.0, 0.011),),
-    "misfitting, fineweb and C4": ((0.054, 0.006),),
-    "Chinchilla, digitised by Epoch": ((0.074, 0.007),),
-}
-"""Most likely s of ln N_opt and of ln loss for the extended law, with the largest budgets, up to two decades, held
-out. Sources of the sweeps: shared/data/README.md."""
 PRIORS = {
     "extended": ((0.077, 0.5), (0.0139, 0.6)),
     "farseer": ((0.1, 1.0), (0.0049, 1.0)),
     "windowed": ((0.064, 1.3), (0.030, 1.0)),
     "approach2": ((0.112, 1.0), (0.012, 1.3)),
 }
-"""Median and sd of ln s over the sweeps of `PUBLISHED`, of ln N_opt and of ln loss: most likely where each sweep counts
-with the whole likelihood of its s."""
+"""Median and sd of ln s over sweeps, of ln N_opt and of ln loss.
+
+Sweeps: Porian et al. 2024 on RefinedWeb (ten), Llama 3 and Chinchilla (both digitised), Marin nemotron, misfitting;
+their sources stand in shared/data/README.md. `tests/benchmarks/fitting.py real` prints what they make most likely, and
+the s of each. The loss's are near that. Those of ln N_opt are wider on purpose: beside the error of a measured optimum
+(sd .11) a single sweep shows little (most likely 0 to .22, median .02), which is no proof that a law is right."""
 OTHER_LAWS = ((0.11, 1.0), (0.014, 1.0))
+"""Not measured: about those of Approach 2 and of the extended law's loss."""
 GRID = np.exp(np.linspace(-3.0, 3.0, 49))
 """Of s over its prior median."""
 

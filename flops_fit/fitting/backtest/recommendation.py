@@ -3,8 +3,8 @@
 The default is the extended law, on the runs that one smooth law can fit; far outside the runs it answers together with
 others (`stack.py`). Backtests of published sweeps decided it; `tests/benchmarks/fitting.py real` prints them.
 Backtests on the user's own runs widen the answer and do not choose the law, except where the default's exponent is
-essentially unconstrained (an interval of a wider than 1): taking whichever law was luckiest on three held-out budgets
-gained nothing on published sweeps, and a law that was lucky has a narrow interval.
+essentially unconstrained (an interval of a wider than its prior's): taking whichever law was luckiest on three held-out
+budgets gained nothing on published sweeps, and a law that was lucky has a narrow interval.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

@@ -3,10 +3,9 @@
 Up to `ALONE` decades beyond the runs the recommended law answers alone. From `STACKED` decades on it shares the answer
 with the others that the registry marks, and keeps at least half of it; in between it moves from one to the other. What
 the laws differ by is part of the interval, from where the runs end: rivals that all stand on one side widen it however
-unsure they are. On 14 published sweeps this takes the rms error of ln N_opt one decade out
-from .24 to .17, and 1.5 decades out from .32 to .27; nearer it gains nothing. Inverse variances as weights bring far
-points closer to published ones, yet where a power law breaks they believe the surest law, which is wrong: coverage 0
-to .2 at 100 times the largest budget, against .67 to .92 (tests/benchmarks/fitting.py worlds).
+unsure they are. `tests/benchmarks/fitting.py real` and `worlds` measure it. Inverse variances as weights bring far
+points closer to published ones, yet where a power law breaks they believe the surest law, which is wrong
+(CONTRIBUTING.md, decisions).
 
 The loss is such an average at every distance, of the laws that the registry marks for it.
 """
@@ -67,22 +66,18 @@ class Stack:
     def together(self, first: str, log_compute: FloatArray, level: float) -> tuple[Spread, Spread]:
         """Log: ln N_opt and ln loss there by all laws, ``first`` alone near the runs."""
         weights, doubts = self.weights(first, log_compute), self.weights(first, log_compute, start=0.0)
-        names = [first, *(name for name in loss_methods() if name in self.methods and name != first)]
+        names = self._of_loss(first)
         each = {name: self.alone(name, log_compute, level) for name in dict.fromkeys((*weights, *names))}
         sizes = _mixture({name: each[name][0] for name in weights}, weights, doubts, level)
-        losses = {name: each[name][1] for name in names}
-        shares = _precisions(losses)
-        return sizes, _mixture(losses, shares, shares, level)
+        return sizes, _by_precision({name: each[name][1] for name in names}, level)
 
     def loss_together(
         self, first: str, log_n: FloatArray, log_d: FloatArray, log_c: FloatArray, level: float
     ) -> Spread | None:
         """Log: ln loss at any (N, D) by the laws that the loss takes; None where ``first`` has no loss there."""
-        names = [first, *(name for name in loss_methods() if name in self.methods and name != first)]
-        found = {name: self.loss_at(name, log_n, log_d, log_c, level) for name in names}
+        found = {name: self.loss_at(name, log_n, log_d, log_c, level) for name in self._of_loss(first)}
         losses = {name: spread for name, spread in found.items() if spread is not None}
-        shares = _precisions(losses)
-        return _mixture(losses, shares, shares, level) if first in losses else None
+        return _by_precision(losses, level) if first in losses else None
 
     def weights(self, first: str, log_compute: FloatArray, start: float = ALONE) -> dict[str, FloatArray]:
         """Weight of each law in ln N_opt, each (m,); they sum to 1. Up to ``start`` decades ``first`` has all."""
@@ -93,6 +88,10 @@ class Stack:
         shared = (1 - KEPT) * np.clip((reach - start) / (STACKED - start), 0.0, 1.0)
         total = sum(precision.values())
         return {name: shared * p / total + (1 - shared) * (name == first) for name, p in precision.items()}
+
+    def _of_loss(self, first: str) -> list[str]:
+        """The laws whose average is the loss, ``first`` among them."""
+        return [first, *(name for name in loss_methods() if name in self.methods and name != first)]
 
     def _distance(self, log_compute: FloatArray) -> FloatArray:
         """Units of extrapolation at ln C, outside the budgets."""
@@ -113,11 +112,12 @@ def make_stack(methods: Methods, trials: Sequence[Trial], options: FitOptions) -
     )
 
 
-def _precisions(spreads: Mapping[str, Spread]) -> dict[str, FloatArray]:
-    """Weights in proportion to the inverse square of the interval's width; they sum to 1."""
+def _by_precision(spreads: Mapping[str, Spread], level: float) -> Spread:
+    """The mixture with weights in proportion to the inverse square of each interval's width."""
     precision = {name: np.maximum(s.high - s.low, 1e-9) ** -2 for name, s in spreads.items()}
     total = sum(precision.values())
-    return {name: p / total for name, p in precision.items()}
+    weights = {name: p / total for name, p in precision.items()}
+    return _mixture(spreads, weights, weights, level)
 
 
 def _mixture(

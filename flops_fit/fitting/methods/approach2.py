@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from flops_fit.fitting.inputs.log_runs import IntArray, LogRuns
+from flops_fit.fitting.inputs.log_runs import IntArray, LogRuns, near_optimum
 from flops_fit.fitting.methods.method import MIN_BUDGETS, FitInputs
 from flops_fit.fitting.methods.optimum_line import PARABOLA_ERROR, LineMethod, draw_line
 from flops_fit.fitting.methods.result import CurveCode, IsoflopCurve, LawFit, Minimum, refused_law
@@ -26,6 +27,10 @@ SAME_SIZE = 0.01
 """Sizes within 1% are one size, of more weight."""
 MAX_OVERSHOOT = 0.1
 """Log loss: a minimum this far below the lowest run follows scatter."""
+MIN_NEAR, WIDENING = 30, 1.25
+"""With fewer runs near the minima the cut widens: a few bent runs are better than a law of ten."""
+CUT_OVER_NOISE = 4.0
+"""A cut within a few sd of the noise keeps lucky runs and leaves out unlucky ones, which hides the valley."""
 MIN_DOF = 3.0
 MAX_NOISE = 0.5
 """No replicate moves a loss by more than this factor of e: beyond it there is no curve."""
@@ -175,6 +180,16 @@ def curve_noise(log_runs: LogRuns, options: FitOptions) -> float:
     cells = curve_cells(log_runs)
     residual, _, dof = curve_residuals(log_runs, cells, [window_of(c, options.size_window) for c in cells])
     return float(np.sqrt((residual**2).sum() / dof)) if dof else 0.0
+
+
+def near_minima(log_runs: LogRuns, options: FitOptions) -> NDArray[np.bool_]:
+    """Marks the runs within a few percent of their budget's best, of which there must be enough for a law."""
+    share = max(options.near_minima, CUT_OVER_NOISE * curve_noise(log_runs, options))
+    near = near_optimum(log_runs, share)
+    while near.sum() < min(MIN_NEAR, len(log_runs)):
+        share *= WIDENING
+        near = near_optimum(log_runs, share)
+    return near
 
 
 def window_of(cells: CurveCells, factor: float) -> FloatArray:

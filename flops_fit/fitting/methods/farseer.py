@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flops_fit.fitting.flops_function import FlopsFunction
-from flops_fit.fitting.inputs.log_runs import LogRuns, near_optimum, take_log_runs
+from flops_fit.fitting.inputs.log_runs import LogRuns, take_log_runs
+from flops_fit.fitting.methods.approach2 import near_minima
 from flops_fit.fitting.methods.optimum import optimum_on_budgets
 from flops_fit.fitting.methods.result import LawFit, refused_law
 from flops_fit.fitting.options import FitOptions
@@ -32,9 +33,6 @@ PRIOR_SD = np.array([10.0, 0.1, 0.2, 10, 0.3, 0.2, 0.5, 0.1, 0.2])
 LOW = np.array([-3.0, -1.5, -1, -9, -3, -1, np.log(0.03), -0.6, -1])
 HIGH = np.array([0.0, 0.3, 1, 2.5, 3, 1, np.log(2), 0.6, 1])
 """Bounds; those of the first two levels are relative to the smallest and the largest log loss."""
-NEAR_SHARES = (0.03, 0.1)
-"""Fitted are the runs this close to their budget's best, 3 % where enough are. Median loss error one and three
-budgets ahead on published sweeps: all runs .78 and 3.4 %, within 10 % .26 and 1.1, within 3 % .23 and .63."""
 START_BETAS, START_SLOPES = np.geomspace(0.15, 0.8, 5), (-0.1, 0.0, 0.1)
 KEPT, SHORT, LONG = 4, 8, 60
 """Starts kept after SHORT steps from each; steps of a search while the Huber weights change, and afterwards."""
@@ -78,7 +76,10 @@ def fit_farseer(log_runs: LogRuns, options: FitOptions) -> FarseerMethod | LawFi
     refusal = _refusal(log_runs)
     if refusal:
         return refused_law("farseer", refusal, len(log_runs))
-    used = _near(log_runs)
+    # Median loss error one and three budgets ahead on published sweeps: all runs .78 and 3.4%, within 3% .23 and .63.
+    used = take_log_runs(log_runs, near_minima(log_runs, options))
+    if _refusal(used):
+        used = log_runs
     centre = (float(used.log_n.mean()), float(used.log_d.mean()))
     is_loss = np.array([1.0, 0, 0, 1, 0, 0, 0, 0, 0])
     low, high = LOW + is_loss * used.log_loss.min(), HIGH + is_loss * used.log_loss.max()
@@ -184,13 +185,6 @@ def _refusal(log_runs: LogRuns) -> str | None:
         return f"{count} runs of {sizes} sizes for 9 parameters; at least {MIN_RUNS} runs of {MIN_SIZES} are needed."
     same_tokens = np.ptp(log_runs.log_d) < 1e-3
     return "D is the same in all runs, so its term cannot be separated from e(N)." if same_tokens else None
-
-
-def _near(log_runs: LogRuns) -> LogRuns:
-    """The runs near each budget's optimum, or all runs where those are too few."""
-    enough = max(MIN_RUNS + 2, len(log_runs) // 4)
-    cuts = (take_log_runs(log_runs, near_optimum(log_runs, share)) for share in NEAR_SHARES)
-    return next((cut for cut in cuts if len(cut) >= enough and _refusal(cut) is None), log_runs)
 
 
 def _starts(problem: tuple[FloatArray, ...], weight: FloatArray) -> FloatArray:

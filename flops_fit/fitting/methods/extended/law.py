@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flops_fit.fitting.flops_function import FlopsFunction
-from flops_fit.fitting.inputs.log_runs import LogRuns, near_optimum, take_log_runs
-from flops_fit.fitting.methods.approach2 import curve_noise
+from flops_fit.fitting.inputs.log_runs import LogRuns, take_log_runs
+from flops_fit.fitting.methods.approach2 import near_minima
 from flops_fit.fitting.methods.extended.fit import ExtendedFits, Problem, bounds, fit_extended
 from flops_fit.fitting.methods.extended.form import NUM_PLAIN, Form
 from flops_fit.fitting.methods.extended.prior import shape_priors
@@ -32,10 +32,6 @@ MAX_MISFIT = 2.0
 """Noise alone gives 1; far runs that miss by more than this follow another law. At 1.5 the cut fired by chance."""
 MIN_RUNS = 8
 """The five Chinchilla parameters and three to estimate the noise; priors constrain the others."""
-MIN_NEAR, WIDENING = 30, 1.25
-"""With fewer runs near the optima the cut widens: a few bent runs are better than a law of ten."""
-CUT_OVER_NOISE = 4.0
-"""A cut within a few sd of the noise keeps lucky runs and leaves out unlucky ones, which hides the valley."""
 OUTLYING = 5.0
 """An optimum of the middle budget this many e-folds beyond all sizes is none."""
 MIN_SHARE = 1e-3
@@ -150,11 +146,7 @@ def weigh_nearby(log_runs: LogRuns, options: FitOptions) -> tuple[Weighed, LogRu
         if np.ptp(column) < 1e-3:
             reason = f"{name} is the same in all runs, so its term cannot be separated from E."
             return refused_law("extended", reason, len(log_runs))
-    share = max(options.extended_near_optimum, CUT_OVER_NOISE * curve_noise(log_runs, options))
-    near = near_optimum(log_runs, share)
-    while near.sum() < min(MIN_NEAR, len(log_runs)):
-        share *= WIDENING
-        near = near_optimum(log_runs, share)
+    near = near_minima(log_runs, options)
     if not near.all():
         nearby = take_log_runs(log_runs, near)
         # Where no one law fits all runs, those near the top budget are the most relevant to larger ones.

@@ -3,8 +3,8 @@
 The log of the exponent departs from its average by a stationary Gaussian process of standard deviation tau whose
 correlation fades over `LENGTH` e-folds, so it bends where runs show it and returns to its average beyond them, with an
 uncertainty that grows as far as published sweeps bend: an Ornstein-Uhlenbeck process (Rasmussen & Williams 2006,
-appendix B.2), piecewise linear on knots one e-fold apart. A smoother one (Matern 3/2) covers broken power laws a little
-less and published optima far out no better.
+appendix B.2), piecewise linear on knots one e-fold apart. A smoother one (Matern 3/2) covers broken power laws less
+often and errs more at published sizes far out (CONTRIBUTING.md, decisions).
 
 Knots inside the runs come first: with a triangular root, the coefficients of those outside keep their prior whatever
 the runs say, so a fit leaves them out and a prediction adds them.
