@@ -7,13 +7,15 @@ before the short way is taken; where they differ, or a column is not numbers of 
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 from torch.utils.data import Subset, TensorDataset, default_collate
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 Reader = Callable[[NDArray[np.int64]], Any]
 """Takes ids of samples, shape (b,), and returns their batch."""
@@ -94,7 +96,7 @@ def _selected_rows(dataset: Any) -> NDArray[np.int64] | None:
     return np.asarray(indices.column(0).to_numpy(), dtype=np.int64)
 
 
-def _views(column: pa.ChunkedArray) -> list[NDArray[Any]] | None:
+def _views(column: "pa.ChunkedArray") -> list[NDArray[Any]] | None:
     found = []
     for chunk in column.chunks:
         if len(chunk):
@@ -107,8 +109,10 @@ def _views(column: pa.ChunkedArray) -> list[NDArray[Any]] | None:
     return [np.concatenate(found)] if len(found) > 1 and sum(v.nbytes for v in found) <= MAX_COPIED else found
 
 
-def _view(array: pa.Array) -> NDArray[Any] | None:
+def _view(array: "pa.Array") -> NDArray[Any] | None:
     """Numbers of an array, not copied, shape (rows, ...); None for other values and where rows differ in shape."""
+    import pyarrow as pa  # Here, because only tables need it.
+
     if array.null_count:
         return None
     if isinstance(array, pa.ExtensionArray):

@@ -41,5 +41,5 @@ def test_three_budgets_or_two_sizes_each_are_a_warning_and_a_wide_interval(budge
 
 def test_a_cut_of_nothing_is_refused():
     # It would be widened by a factor for ever.
-    with pytest.raises(ConfigError, match="fit.near_minima: got 0"):
+    with pytest.raises(ConfigError, match=r"fit\.near_minima: got 0"):
         FitOptions(near_minima=0.0)
