@@ -3,22 +3,12 @@
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
 import torch
 from torch import nn
 
 from flops_fit.records import Experiment, Recipe
 
 REPO = Path(__file__).parents[1]
-
-
-def peak_bytes():
-    """Peak memory of this process. Not ``ru_maxrss``: a child starts with its parent's, whatever it needs itself."""
-    status = Path("/proc/self/status")
-    if not status.exists():
-        pytest.skip("needs /proc")
-    (line,) = [line for line in status.read_text().splitlines() if line.startswith("VmHWM:")]
-    return int(line.split()[1]) * 1024
 
 
 class TinyLM(nn.Module):

@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parents[1] / "flops_fit"
 
 # Rooms by layer; a room imports lower rows only, and rooms of one row do not know each other.
 LAYERS = [
-    {"errors", "quantities", "findings"},
+    {"errors", "quantities", "findings", "memory"},
     {"files", "schema"},
     {"records", "distributed", "presets"},
     {"store", "data", "flops", "recipes"},
@@ -48,8 +48,8 @@ INNER_LAYERS = {
     ],
 }
 TORCH_FREE = {
-    "errors", "findings", "quantities", "schema", "files", "records", "recipes", "fitting", "store", "imports",
-    "planning", "presets", "reporting", "result", "console", "cli",
+    "errors", "findings", "quantities", "memory", "schema", "files", "records", "recipes", "fitting", "store",
+    "imports", "planning", "presets", "reporting", "result", "console", "cli",
 }  # fmt: skip
 
 

@@ -220,12 +220,12 @@ def test_llama_405b_is_counted_exactly_within_a_gigabyte():
     code = """
 import sys
 sys.path[:0] = ["tests"]
-from support import peak_bytes
+from flops_fit.memory import peak_resident_bytes
 from test_flops import hugging_face, llama, measure_flops_per_token, own_loss
 shape = dict(vocab_size=128256, hidden_size=16384, intermediate_size=53248, num_hidden_layers=126,
              num_attention_heads=128, num_key_value_heads=8)
 counted = measure_flops_per_token(lambda: llama(**shape), hugging_face(8192), own_loss)
-print(counted.dense, peak_bytes() / 1e9, counted.method)
+print(counted.dense, peak_resident_bytes() / 1e9, counted.method)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     dense, gigabytes, method = done.stdout.split()

@@ -21,7 +21,7 @@ def doctor(as_json: AsJson = False) -> None:
     import torch
 
     from flops_fit.launching import describe_machine
-    from flops_fit.training.engine.memory import free_bytes
+    from flops_fit.memory import free_host_bytes
     from flops_fit.training.engine.precision import half_precision_of
     from flops_fit.training.workers.count import quota_of_cores
 
@@ -33,7 +33,7 @@ def doctor(as_json: AsJson = False) -> None:
         **machine,
         "precisions": ["fp32", half_precision_of(torch.device(machine["device"]))],
         "cores_quota": quota if math.isfinite(quota) else None,
-        "memory_free_bytes": free_bytes(torch.device("cpu")),
+        "memory_free_bytes": free_host_bytes(),
     }
     if as_json:
         print_json(facts)

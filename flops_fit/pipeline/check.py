@@ -2,13 +2,13 @@
 
 import importlib.util
 import logging
-import os
 import shutil
 import sys
 import uuid
 from pathlib import Path
 
 from flops_fit.errors import ConfigError
+from flops_fit.memory import free_host_bytes
 from flops_fit.pipeline.settings import PipelineConfig
 from flops_fit.pipeline.stages import Context, Outcome
 from flops_fit.quantities import format_bytes
@@ -27,7 +27,7 @@ def run(context: Context) -> Outcome:
     check_python()
     check_writable(context.root)
     free = check_disk(context.root, config.min_free_gb)
-    warning = memory_warning(config, free_memory())
+    warning = memory_warning(config, free_host_bytes())
     if warning:
         logger.warning("%s", warning)
     facts = {"free_disk_gb": round(free / 1e9, 3), "memory_warning": warning}
@@ -71,19 +71,11 @@ def check_disk(root: Path, min_free_gb: float) -> int:
     return free
 
 
-def free_memory() -> int | None:
-    """Bytes that this machine can still give, None where it does not tell."""
-    try:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (ValueError, OSError):
-        return None
-
-
-def memory_warning(config: PipelineConfig, free: int | None) -> str | None:
+def memory_warning(config: PipelineConfig, free: int) -> str | None:
     """Returns a warning where one step's logits alone would take more than half of the free memory."""
     settings = config.pipeline
     needed = 4 * LOGIT_COPIES * settings.batch_size * settings.max_seq_length * settings.vocab_size
-    if free is None or needed < free / 2:
+    if needed < free / 2:
         return None
     return (
         f"memory: the logits of {settings.batch_size} sequences take about {format_bytes(needed)} of "

@@ -9,8 +9,9 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from flops_fit.memory import peak_resident_bytes, resident_bytes
 
 if TYPE_CHECKING:
     from flops_fit.pipeline.language_model import LanguageModel
@@ -29,7 +30,7 @@ def measure(model_dir: str, read_request: Callable[[], Mapping[str, Any]]) -> di
     """
     import torch  # Measured before anything else is imported.
 
-    torch_rss, _ = memory_mb()
+    torch_rss = resident_bytes()
     torch.set_num_threads(1)
     request = read_request()
     from flops_fit.pipeline.language_model import load_model, score_windows
@@ -40,7 +41,7 @@ def measure(model_dir: str, read_request: Callable[[], Mapping[str, Any]]) -> di
         {**p, "text": lm.generate(p["prompt"], request["sample_tokens"], request["temperature"], request["seed"] + i)}
         for i, p in enumerate(request["prompts"])
     ]
-    rss, peak = memory_mb()
+    resident, peak = resident_bytes(), peak_resident_bytes()
     losses = {}
     for name, texts in request["texts"].items():
         nats, tokens = lm.score(texts)
@@ -52,9 +53,9 @@ def measure(model_dir: str, read_request: Callable[[], Mapping[str, Any]]) -> di
         "num_params": lm.num_params,
         "p95_ms_per_token": millis[int(0.95 * len(millis))],
         "timed_tokens": len(millis),
-        "rss_mb": rss,
-        "peak_rss_mb": peak,
-        "torch_import_rss_mb": torch_rss,
+        "rss_mb": resident / 1e6,
+        "peak_rss_mb": peak / 1e6,
+        "torch_import_rss_mb": torch_rss / 1e6,
         "samples": samples,
         "losses": losses,
         "modules": sorted({"accelerate", "datasets", "transformers"} & set(sys.modules)),
@@ -71,19 +72,6 @@ def latencies(lm: "LanguageModel", prompt: str) -> list[float]:
         next(drawn)
         millis.append(1000 * (time.perf_counter() - started))
     return sorted(millis)
-
-
-def memory_mb() -> tuple[float, float]:
-    """Resident memory and its peak, MB (1e6 bytes)."""
-    status = Path("/proc/self/status")
-    if not status.exists():
-        import resource
-
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
-        return peak, peak
-    # Not ru_maxrss: a child begins with its parent's, whatever it needs itself.
-    values = dict(line.split(":", 1) for line in status.read_text().splitlines() if line.startswith("Vm"))
-    return tuple(int(values[name].split()[0]) * 1024 / 1e6 for name in ("VmRSS", "VmHWM"))  # type: ignore[return-value]
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """Metrics of a run: JSON lines every few steps, and the trackers of Accelerate."""
 
 import json
-import resource
 import time
 from pathlib import Path
 from typing import IO, Self
@@ -12,6 +11,7 @@ from accelerate.tracking import filter_trackers
 
 from flops_fit.distributed import World
 from flops_fit.errors import ConfigError
+from flops_fit.memory import peak_resident_bytes
 from flops_fit.records import Experiment
 from flops_fit.schema import to_plain
 from flops_fit.training.engine.peak_flops import peak_flops_per_second
@@ -105,7 +105,7 @@ def _memory_bytes(device: torch.device) -> int:
     """Peak memory of the process: allocated on a GPU, else resident."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return peak_resident_bytes()
 
 
 def steps_logged(run_dir: Path) -> int:

@@ -20,7 +20,7 @@ def machine(monkeypatch):
         monkeypatch.setattr(torch.accelerator, "is_available", lambda: gpus > 0)
         monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
         monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
-        monkeypatch.setattr(counting, "free_bytes", lambda device: free)
+        monkeypatch.setattr(counting, "free_host_bytes", lambda: free)
         monkeypatch.setattr(counting, "CPU_QUOTA", Quota(quota))
         monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
 

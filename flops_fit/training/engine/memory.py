@@ -1,13 +1,11 @@
 """Memory: what a sample needs for its backward pass, and what is free."""
 
-import os
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from torch import nn
 
-MEMINFO = Path("/proc/meminfo")
+from flops_fit.memory import free_host_bytes
 
 
 def bytes_per_sample(model: nn.Module, forward: Callable[[], torch.Tensor]) -> int:
@@ -36,8 +34,4 @@ def free_bytes(device: torch.device) -> int:
     """Returns the memory that is free now on the device, or on the host for a CPU."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    if MEMINFO.exists():
-        for line in MEMINFO.read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    return free_host_bytes()

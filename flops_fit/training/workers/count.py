@@ -7,8 +7,8 @@ import torch
 
 from flops_fit.distributed import announced_processes
 from flops_fit.errors import LaunchError
+from flops_fit.memory import free_host_bytes
 from flops_fit.records import Experiment
-from flops_fit.training.engine.memory import free_bytes
 from flops_fit.training.experiment import MIN_PARAMS_FOR_THREADS
 from flops_fit.training.settings import TrainSettings
 from flops_fit.training.time_left import rough_seconds
@@ -49,7 +49,7 @@ def _automatic(experiments: Sequence[Experiment], seconds: float) -> int:
         return torch.cuda.device_count()
     if any(e.num_params >= MIN_PARAMS_FOR_THREADS for e in experiments):
         return 1
-    memory = free_bytes(torch.device("cpu")) / BYTES_PER_WORKER
+    memory = free_host_bytes() / BYTES_PER_WORKER
     return int(min(torch.get_num_threads(), quota_of_cores(), memory, seconds / SECONDS_PER_WORKER))
 
 
