@@ -122,7 +122,7 @@ def _compare(task: Task, losses: _Losses, splits: Sequence[tuple[list[int], list
     if not found:
         return
     weighed, parts = found[0]
-    if all(how is not None for how, _ in found):
+    if all(how is not None for how, _ in found) and _are_weights_of_samples(losses):
         raise ContractError(
             f"loss_fn: {parts}. It is a mean, but not over the targets that count here: {weighed}. It would "
             f"change with the size of a micro-batch. Mark targets that do not count with "
@@ -155,13 +155,35 @@ def _disagreement(losses: _Losses, first: list[int], second: list[int]) -> tuple
         )
     if math.isfinite(both) and not (math.isfinite(a) and math.isfinite(b)):
         return "one part holds none that the loss counts", parts
-    ratio = (a - both) / (both - b) if both != b else -1.0
+    ratio = _ratio(a, b, both)
     # A mean weighs its parts by this ratio however often they occur; what couples samples does not, to such digits.
     expected = (2 * a + ratio * b) / (2 + ratio) if ratio > 0 else math.nan
     off = abs(losses.of(first + first + second) - expected)
     if not off <= SAME * abs(a - b) + losses.rounding * abs(both):
         return None, parts
     return f"it weighs the parts 1 : {ratio:.4g}, their targets 1 : {weight_b / weight_a:.4g}", parts
+
+
+def _are_weights_of_samples(losses: _Losses) -> bool:
+    """Whether samples have weights, so that of three each pair's ratio follows from those of the other two.
+
+    What couples samples slightly looks like a mean of other weights in one pair, however often each part occurs.
+    """
+    last = _num_rows(losses.batch) - 1
+    for i, j, k in ((0, last, 1), (1, last - 1, 0), (0, last, last - 1)):
+        rows = ([i], [j]), ([j], [k]), ([i], [k])
+        ratios = [_ratio(losses.of(first), losses.of(second), losses.of(first + second)) for first, second in rows]
+        if len({i, j, k}) == 3 and min(ratios) > 0:
+            gaps = [abs(losses.of(first) - losses.of(second)) for first, second in rows]
+            doubt = SAME + 8 * losses.rounding * abs(losses.of([i])) / min(gaps)
+            if abs(math.log(ratios[0] * ratios[1] / ratios[2])) > doubt:
+                return False
+    return True
+
+
+def _ratio(a: float, b: float, both: float) -> float:
+    """Weight of the second part of a mean over that of the first; -1 where it is none."""
+    return (a - both) / (both - b) if both != b else -1.0
 
 
 def _two_parts(task: Task, data: SampleSource, size: int) -> Any:

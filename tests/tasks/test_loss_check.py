@@ -127,6 +127,13 @@ def test_a_loss_that_couples_samples_passes_with_a_warning(loss_fn, caplog):
     assert "depends on the micro-batch" in caplog.text
 
 
+def test_a_balance_of_the_batch_is_refused_for_no_weights():
+    # Of 60 draws of weights, 7 looked like a mean with other weights in every single pair.
+    for seed in range(60):
+        torch.manual_seed(seed)
+        check(with_balance)
+
+
 def test_a_loss_of_zero_passes():
     check(lambda outputs, targets: outputs.sum() * 0)
 
