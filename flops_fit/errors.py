@@ -7,6 +7,7 @@
     |- InputError       a file of runs cannot be used as it is                         exit 2
     |- FitError         the runs do not support a usable number                        exit 2
     |- LaunchError      the launcher's world is not the one Accelerate sees            exit 2
+    |- Preempted        a signal asked to stop; the work so far is kept               exit 75
     |- RankLost         another process of the run has ended or hangs                  exit 75
     |- StoreError       the output folder cannot be read or written                    exit 74
     |  |- PlanMismatch  it belongs to another sweep                                    exit 2
@@ -48,6 +49,12 @@ class FitError(FlopsFitError, ValueError):
 
 class LaunchError(FlopsFitError, RuntimeError):
     """The world that the launcher announced is not the one that Accelerate sees."""
+
+
+class Preempted(FlopsFitError, RuntimeError):
+    """A signal asked the command to stop; it goes on where it was when it is run again."""
+
+    exit_code = 75
 
 
 class RankLost(FlopsFitError, RuntimeError):

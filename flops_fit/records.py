@@ -16,7 +16,11 @@ from flops_fit.quantities import format_flops
 from flops_fit.schema import canonical_json, to_plain
 
 FloatArray = NDArray[np.float64]
-Status = Literal["completed", "diverged", "failed"]
+Status = Literal["completed", "diverged", "failed", "preempted", "stalled", "died", "lost", "stopped"]
+"""completed, diverged: final. failed: not tried again by itself. The others end attempts that are tried again:
+preempted (a signal asked it to stop), stalled (no progress within ``train.stall_seconds``), died (its worker's parent
+saw the process end), lost (its worker is silent or gone), stopped (an error ended the command, such as a full disk)."""
+FINAL: tuple[Status, ...] = ("completed", "diverged")
 
 
 @dataclass(frozen=True, kw_only=True)

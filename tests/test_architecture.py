@@ -13,9 +13,10 @@ PACKAGE = Path(__file__).parents[1] / "flops_fit"
 LAYERS = [
     {"errors", "quantities", "findings", "memory"},
     {"files", "schema"},
+    {"stopping"},
     {"records", "distributed", "presets"},
     {"store", "data", "flops", "recipes"},
-    {"fitting"},
+    {"fitting", "claims"},
     {"tasks", "planning", "reporting", "imports", "console"},
     {"training", "launching", "result", "progress"},
     {"api", "config"},
@@ -37,10 +38,11 @@ INNER_LAYERS = {
         {"fit"},
     ],
     "training": [
-        {"settings", "order", "gradients", "weight_average", "checkpoints", "checkpoint_timer"},
+        {"settings", "order", "gradients", "weight_average", "checkpoints", "checkpoint_timer", "interruption"},
         {"feeding"},
-        {"trunks", "evaluation", "engine"},
-        {"time_left", "metrics", "step", "weights"},
+        {"evaluation", "engine"},
+        {"metrics", "step", "weights"},
+        {"divergence"},
         {"loop"},
         {"experiment"},
         {"sweep"},
@@ -49,7 +51,7 @@ INNER_LAYERS = {
 }
 TORCH_FREE = {
     "errors", "findings", "quantities", "memory", "schema", "files", "records", "recipes", "fitting", "store",
-    "imports", "planning", "presets", "reporting", "result", "console", "cli",
+    "imports", "planning", "presets", "reporting", "result", "console", "cli", "claims", "stopping",
 }  # fmt: skip
 
 

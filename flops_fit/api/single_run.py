@@ -13,6 +13,7 @@ from flops_fit.planning.isoflop import Subject, make_experiment
 from flops_fit.planning.recipe import RecipeRule, recipe_for
 from flops_fit.records import Recipe, RunResult, SweepPlan
 from flops_fit.schema import build
+from flops_fit.stopping import signals_ask_to_stop
 from flops_fit.store import add_runs
 from flops_fit.tasks import Task, plain_kwargs, probe_sizes
 from flops_fit.tasks.loss_check import check_loss_is_mean
@@ -70,7 +71,12 @@ def train_one(
             warn_of_missing_weights((found,), settings)
             return found
         check_loss_is_mean(task, size, run.num_params)
-        train_sweep(task, (run,), store, world=world, settings=settings, on_evaluation=on_evaluation)
+        newest = store.listing().newest(run.experiment_id)
+        with signals_ask_to_stop():
+            train_sweep(
+                task, (run,), store, world=world, settings=settings, on_evaluation=on_evaluation,
+                retry={run.experiment_id: newest},
+            )  # fmt: skip
         result: RunResult = world.agree(store.outcome(run.experiment_id) if world.is_main else None)
         if world.is_main:
             store.write_view("results.csv", store.results_csv())

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +19,7 @@ from flops_fit.planning.settings import SweepSettings, candidate_sizes
 from flops_fit.progress import SweepProgress
 from flops_fit.records import Experiment, SweepPlan
 from flops_fit.result import Result, load_result
+from flops_fit.stopping import signals_ask_to_stop
 from flops_fit.store import Store, create_store
 from flops_fit.tasks import Task, probe_sizes
 from flops_fit.tasks.loss_check import check_loss_is_mean
@@ -27,7 +28,7 @@ from flops_fit.training.settings import TrainSettings
 from flops_fit.training.sweep import ProgressCallback, eval_tokens, warn_of_missing_weights
 from flops_fit.training.workers.count import worker_count
 from flops_fit.training.workers.process import is_portable
-from flops_fit.training.workers.scheduler import train_with_workers
+from flops_fit.training.workers.supervisor import train_with_workers
 
 # Noise of a simulated run, standard deviation in log loss: about what seeds of one recipe differ by.
 MOCK_NOISE = 0.003
@@ -120,8 +121,12 @@ def train_into(
     remake_task: Callable[[], Task] | None = None,
     retry_failed: bool = False,
     progress: bool | ProgressCallback = True,
+    only: Collection[str] | None = None,
+    wait: bool = True,
 ) -> None:
     """Trains every run of the store's plan that has no result yet; on any launcher, by all ranks together.
+
+    Any number of processes and machines may do this in one folder at the same time: each run is made by one of them.
 
     Args:
         store: Of the sweep.
@@ -130,8 +135,11 @@ def train_into(
         remake_task: Makes the same task again in a worker process; None trains in this process alone.
         retry_failed: Whether to train failed runs once more.
         progress: Whether to show runs and time left on stderr, or a function that the main process calls after each.
+        only: Ids of the runs to train; None for all.
+        wait: Whether to wait for the runs that others hold; else this ends once they hold all that is left.
 
     Raises:
+        Preempted: If a signal asked to stop; the run in hand has a checkpoint then.
         ConfigError: If ``settings.workers`` is above 1 and another process cannot make the task.
         ContractError: If the loss is a sum over the batch.
         LaunchError: If it is and a launcher has started several processes, or the launcher asks for what the engine
@@ -139,22 +147,28 @@ def train_into(
     """
     settings = replace(settings, precision=launched_precision(settings.precision))
     pending = store.pending(retry_failed=retry_failed)
+    pending = tuple(run for run in pending if only is None or run.experiment_id in only)
+    retry = {run.experiment_id: store.listing().newest(run.experiment_id) for run in pending} if retry_failed else {}
     warn_of_missing_weights(store.results(), settings)
     if pending:
         smallest = min(pending, key=lambda experiment: experiment.num_params)
         check_loss_is_mean(task, smallest.size_param_value, smallest.num_params)
     workers = worker_count(settings, pending)
-    with _progress_of(store, pending, progress) as notify:
-        if workers > 1 and remake_task is not None and (settings.workers != "auto" or is_portable(remake_task)):
-            train_with_workers(
-                remake_task, pending, store, workers=workers, settings=settings,
-                eval_tokens=eval_tokens(task, settings), progress=notify,
-            )  # fmt: skip
-        else:
-            with open_world() as world:
-                train_sweep(task, pending, store, world=world, settings=settings, progress=notify)
-    if is_main_process():
-        store.write_view("results.csv", store.results_csv())
+    try:
+        with _progress_of(store, pending, progress) as notify, signals_ask_to_stop():
+            if workers > 1 and remake_task is not None and (settings.workers != "auto" or is_portable(remake_task)):
+                train_with_workers(
+                    remake_task, pending, store, workers=workers, settings=settings,
+                    eval_tokens=eval_tokens(task, settings), progress=notify, retry=retry, wait=wait,
+                )  # fmt: skip
+            else:
+                with open_world() as world:
+                    train_sweep(
+                        task, pending, store, world=world, settings=settings, progress=notify, retry=retry, wait=wait
+                    )
+    finally:
+        if is_main_process():
+            store.write_view("results.csv", store.results_csv())
 
 
 def _progress_of(

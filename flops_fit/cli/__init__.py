@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from flops_fit.cli import fits, machine, pipelines, sweeps
 from flops_fit.cli.app import app
 from flops_fit.cli.failures import INTERRUPTED, USAGE, end_with
+from flops_fit.stopping import signals_end_command
 
 __all__ = ["app", "fits", "machine", "main", "pipelines", "sweeps"]
 
@@ -27,7 +28,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = list(sys.argv[1:] if argv is None else argv)
     as_json = "--json" in arguments
     try:
-        code = app(args=arguments, prog_name="flops-fit", standalone_mode=False)
+        with signals_end_command():
+            code = app(args=arguments, prog_name="flops-fit", standalone_mode=False)
         if code == INTERRUPTED:  # typer answers an interrupt with this code, without a word.
             raise KeyboardInterrupt
     except (Exception, KeyboardInterrupt) as error:

@@ -24,8 +24,8 @@ class OrderedVerbs(TyperGroup):
 app = typer.Typer(
     cls=OrderedVerbs,
     help="Plan a sweep of small runs, train it, fit scaling laws, and say how sure the answer is.",
-    epilog="Exit codes: 0 done, 1 a bug of ours, 2 wrong usage or input, 3 some runs failed, 5 not to be trusted "
-    "(with --strict), 74 storage, 130 interrupted.",
+    epilog="Exit codes: 0 done, 1 a bug of ours, 2 wrong usage or input, 3 some runs failed, 4 other workers hold "
+    "the rest, 5 not to be trusted (with --strict), 74 storage, 75 preempted (run it again), 130 interrupted.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=True,

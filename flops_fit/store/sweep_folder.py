@@ -11,7 +11,8 @@ import numpy as np
 
 from flops_fit.errors import InputError, StoreError
 from flops_fit.files import publish, replace_file, storage_errors
-from flops_fit.records import ExcludedRun, Experiment, RunResult, RunTable, SweepPlan
+from flops_fit.records import FINAL, ExcludedRun, Experiment, RunResult, RunTable, SweepPlan
+from flops_fit.store.listing import Listing, list_folder
 from flops_fit.store.plans import OTHER_FOLDER, newest_revision
 from flops_fit.store.record_files import read_record, record_bytes
 from flops_fit.store.revising import revise
@@ -32,19 +33,40 @@ class Store:
         """Makes ``plan`` the newest revision, with all earlier runs in it; see `create_store`."""
         return create_store(self.root, plan, config=config)
 
+    def listing(self) -> Listing:
+        """Lists the results and attempts that there are now."""
+        return list_folder(self.root)
+
     def results(self) -> tuple[RunResult, ...]:
         """Returns the outcome of each finished run, in the order of the plan."""
-        found = (self.outcome(e.experiment_id) for e in self.plan.experiments)
+        listing = self.listing()
+        found = (self.outcome(e.experiment_id, listing) for e in self.plan.experiments)
         return tuple(result for result in found if result is not None)
 
-    def outcome(self, experiment_id: str) -> RunResult | None:
-        """Returns how a run ended; of one that only failed, its newest attempt; None if it has not ended."""
-        final = self.root / "results" / f"{experiment_id}.json"
-        if final.exists():
-            return read_record(RunResult, final)
-        ends = (self.root / "ends").glob(f"{experiment_id}.*.json")
-        newest = max(ends, key=lambda p: int(p.name.split(".")[1]), default=None)
-        return None if newest is None else read_record(RunResult, newest)
+    def outcome(self, experiment_id: str, listing: Listing | None = None) -> RunResult | None:
+        """Returns how a run ended: its result, or its newest attempt where that failed; None if it has not ended."""
+        listing = listing or self.listing()
+        if experiment_id in listing.results:
+            return read_record(RunResult, self._result_path(experiment_id))
+        newest = listing.newest(experiment_id)
+        if not listing.has_ended(experiment_id, newest):
+            return None
+        end = read_record(RunResult, self._end_path(experiment_id, newest))
+        return end if end.status == "failed" else None
+
+    def has_result(self, experiment_id: str) -> bool:
+        """Whether a run has its final result."""
+        return self._result_path(experiment_id).exists()
+
+    def ends(self, experiment_id: str, listing: Listing | None = None) -> dict[int, RunResult]:
+        """Returns how attempts at a run ended without a result, by their numbers."""
+        numbers = sorted((listing or self.listing()).ends.get(experiment_id, ()))
+        return {n: read_record(RunResult, self._end_path(experiment_id, n)) for n in numbers}
+
+    def checkpoint_step(self, experiment_id: str) -> int:
+        """Returns the steps of a run's newest checkpoint, 0 without one."""
+        found = (self.root / "runs" / _checked(experiment_id) / "checkpoints").glob("step-*/manifest.json")
+        return max((int(p.parent.name[5:]) for p in found if p.parent.name[5:].isdigit()), default=0)
 
     def pending(self, *, retry_failed: bool = False) -> tuple[Experiment, ...]:
         """Returns the runs without an outcome; with ``retry_failed`` also those that failed.
@@ -90,16 +112,31 @@ class Store:
             )
         return self.root / name
 
-    def publish_result(self, result: RunResult) -> None:
-        """Publishes a run's outcome, once; a failed attempt goes to ``ends/`` and can be retried."""
+    def publish_result(self, result: RunResult, *, attempt: int | None = None) -> bool:
+        """Publishes a run's outcome, once; an attempt without a result goes to ``ends/``.
+
+        Args:
+            result: The outcome.
+            attempt: Number of the attempt; None for the next one.
+
+        Returns:
+            False if another outcome was there already, which then stays.
+        """
         name = _checked(result.experiment.experiment_id)
         data = record_bytes(result)
-        if result.status != "failed":
-            publish(self.root / "results" / f"{name}.json", data)
-            return
-        attempt = len(list((self.root / "ends").glob(f"{name}.*.json"))) + 1
-        while not publish(self.root / "ends" / f"{name}.{attempt}.json", data):
-            attempt += 1
+        if result.status in FINAL:
+            return publish(self._result_path(name), data)
+        if attempt is not None:
+            return publish(self._end_path(name, attempt), data)
+        while not publish(self._end_path(name, self.listing().newest(name) + 1), data):
+            pass
+        return True
+
+    def _result_path(self, experiment_id: str) -> Path:
+        return self.root / "results" / f"{_checked(experiment_id)}.json"
+
+    def _end_path(self, experiment_id: str, attempt: int) -> Path:
+        return self.root / "ends" / f"{_checked(experiment_id)}.{attempt}.json"
 
     def run_table(self) -> RunTable:
         """Returns the completed runs as columns; the others are listed in ``excluded``."""

@@ -10,6 +10,7 @@ from scipy.optimize import nnls
 
 from flops_fit.distributed import World
 from flops_fit.recipes.optimizers import make_optimizer
+from flops_fit.recipes.trunks import group_by_trunk, own_steps
 from flops_fit.records import Experiment, SweepPlan
 from flops_fit.tasks import Task, compute_loss, create_model
 from flops_fit.training.engine.memory import bytes_per_sample, free_bytes
@@ -18,7 +19,6 @@ from flops_fit.training.experiment import threads_for
 from flops_fit.training.feeding import moved
 from flops_fit.training.settings import TrainSettings
 from flops_fit.training.sweep import eval_tokens
-from flops_fit.training.trunks import group_by_trunk, own_steps
 
 # Weights, gradients and AdamW's two moments in float32.
 BYTES_PER_PARAM = 16

@@ -8,19 +8,27 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from flops_fit.claims import Hold
 from flops_fit.data.randomness import Draws
 from flops_fit.data.sources import SampleSource
 from flops_fit.distributed import World
 from flops_fit.errors import ModelFailed
 from flops_fit.tasks import Task, compute_loss, count_targets
 from flops_fit.training.feeding import moved
+from flops_fit.training.interruption import leave_if_asked
 
 CHUNK = 32
 STREAM_SAMPLES = 1024
 
 
 def held_out_loss(
-    task: Task, model: nn.Module, world: World, max_samples: int, micro_batch: int | None = None
+    task: Task,
+    model: nn.Module,
+    world: World,
+    max_samples: int,
+    micro_batch: int | None = None,
+    *,
+    hold: Hold | None = None,
 ) -> tuple[float, float | None]:
     """Returns the mean held-out loss per target, and the standard error of that mean over chunks of samples.
 
@@ -33,6 +41,11 @@ def held_out_loss(
         world: All processes call this.
         max_samples: Evenly spaced over the held-out data, if it has more.
         micro_batch: Samples to begin with that fit into memory at once, halved where they do not; None for any number.
+        hold: Of the attempt, which notes progress and may end the evaluation.
+
+    Raises:
+        Superseded: If another worker has taken over the run.
+        Interrupted: If a signal asked a process to stop.
     """
     data = task.eval_data
     assert data is not None
@@ -40,7 +53,10 @@ def held_out_loss(
     spacing = 1 if data.num_samples is None else data.num_samples / total
     ids = (np.arange(total) * spacing).astype(np.int64)
     chunks = np.array_split(ids, math.ceil(total / CHUNK))
-    sums = _within_memory(task, model, world, chunks, min(CHUNK, micro_batch or CHUNK))
+    hold = hold or Hold()
+    sums = _within_memory(task, model, world, chunks, min(CHUNK, micro_batch or CHUNK), hold)
+    hold.look()
+    leave_if_asked(hold, world)
     losses, counts = world.sum(sums.to(world.device)).cpu().unbind(1)
     if not counts.any():
         raise ModelFailed(
@@ -60,11 +76,11 @@ def held_out_samples(data: SampleSource, max_samples: int) -> int:
 
 
 def _within_memory(
-    task: Task, model: nn.Module, world: World, chunks: list[NDArray[np.int64]], size: int
+    task: Task, model: nn.Module, world: World, chunks: list[NDArray[np.int64]], size: int, hold: Hold
 ) -> torch.Tensor:
     while True:
         try:
-            act = partial(_chunk_sums, task, model, world, chunks, size)
+            act = partial(_chunk_sums, task, model, world, chunks, size, hold)
             return world.together(act, what="the held-out loss", waiting=world.is_sharded)
         except torch.OutOfMemoryError:
             # Raised on every process alike.
@@ -73,8 +89,13 @@ def _within_memory(
             size //= 2
 
 
-def _chunk_sums(task: Task, model: nn.Module, world: World, chunks: list[NDArray[np.int64]], size: int) -> torch.Tensor:
-    """Sum of losses and number of targets of each of this process' chunks, zero for the others; shape (n, 2)."""
+def _chunk_sums(
+    task: Task, model: nn.Module, world: World, chunks: list[NDArray[np.int64]], size: int, hold: Hold
+) -> torch.Tensor:
+    """Sum of losses and number of targets of each of this process' chunks, zero for the others; shape (n, 2).
+
+    A process that must stop leaves its share unfinished, except where the others cannot run the model without it.
+    """
     assert task.eval_data is not None
     pieces = [
         [
@@ -99,5 +120,8 @@ def _chunk_sums(task: Task, model: nn.Module, world: World, chunks: list[NDArray
             if turn < len(mine) and count:  # The mean over no targets is 0/0.
                 sums[j] += torch.tensor([float(loss) * count, count])
             draws.settle()
+            hold.tick()
+            if hold.must_stop and not world.is_sharded:
+                break
     model.train(was_training)
     return sums

@@ -11,12 +11,14 @@ from typing import Any
 
 import torch
 
+from flops_fit.claims import Hold, Superseded
 from flops_fit.distributed import World
 from flops_fit.errors import ConfigError, ModelFailed, StoreError
 from flops_fit.records import Experiment, RunResult
 from flops_fit.tasks import Task
 from flops_fit.training.engine.probe import EngineChoice, choose_engine, halved
 from flops_fit.training.evaluation import held_out_loss
+from flops_fit.training.interruption import Interrupted
 from flops_fit.training.loop import Progress, Trained, train_model
 from flops_fit.training.settings import TrainSettings
 from flops_fit.training.weights import EvaluationCallback, save_weights
@@ -37,6 +39,7 @@ def train_experiment(
     trunk_dir: Path | None = None,
     leaves_trunk: bool = True,
     on_evaluation: EvaluationCallback | None = None,
+    hold: Hold | None = None,
 ) -> RunResult:
     """Trains and evaluates one run; returns its outcome, failures included.
 
@@ -49,14 +52,17 @@ def train_experiment(
         trunk_dir: Where runs of one trunk keep their common steps and the engine's choice; None for a run alone.
         leaves_trunk: Whether to leave the state of the last common step there for a longer run.
         on_evaluation: See `weights.EvaluationCallback`.
+        hold: Of the attempt; None for a run that nobody else can take and no signal stops.
 
     Raises:
+        Superseded: If another worker has taken over the run.
         ConfigError: If a setting cannot be used here.
         StoreError: If the disk refuses.
     """
     started, num_samples = time.perf_counter(), None if task.train_data is None else task.train_data.num_samples
+    hold = hold or Hold()
     trained: Trained | None = None
-    progress = Progress()
+    progress = Progress(hold)
     choice: EngineChoice | None = None
     loss = error = reason = None
     status = "completed"
@@ -69,12 +75,16 @@ def train_experiment(
                 on_evaluation,
             )  # fmt: skip
             if trained.diverged is None:
-                loss, error = held_out_loss(task, trained.model, world, settings.eval_samples, choice.micro_batch)
+                loss, error = held_out_loss(
+                    task, trained.model, world, settings.eval_samples, choice.micro_batch, hold=hold
+                )
                 weights = save_weights(trained.model, experiment, run_dir, loss, world=world, settings=settings)
             else:
                 status, reason = "diverged", trained.diverged
-    except (StoreError, ConfigError):
+    except (StoreError, ConfigError, Superseded):
         raise
+    except Interrupted as interrupted:
+        status, reason, loss, error = "preempted", str(interrupted), None, None
     except Exception as problem:
         if world.size > 1 and not isinstance(problem, (ModelFailed, torch.OutOfMemoryError)):
             raise  # Only some processes raised: they cannot go on together, and the launcher must end them.

@@ -8,7 +8,7 @@ its statistics over a micro-batch.
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
 
@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from flops_fit.claims import Hold
 from flops_fit.data.randomness import Draws
 from flops_fit.distributed import World
 from flops_fit.recipes.optimizers import make_optimizer
@@ -24,29 +25,34 @@ from flops_fit.records import Experiment
 from flops_fit.tasks import Task, create_model
 from flops_fit.training.checkpoint_timer import CheckpointTimer
 from flops_fit.training.checkpoints import load_checkpoint, save_checkpoint, tensors_of
+from flops_fit.training.divergence import diverged_before_update, diverged_so_far
 from flops_fit.training.engine.compilation import compiled
 from flops_fit.training.engine.placement import place
 from flops_fit.training.engine.probe import EngineChoice
 from flops_fit.training.engine.replicas import Replicas
 from flops_fit.training.feeding import MicroBatches, needs_two_samples, pieces, pinned, prefetched, step_batches
 from flops_fit.training.gradients import scale_gradients
+from flops_fit.training.interruption import leave
 from flops_fit.training.metrics import MetricsLog
 from flops_fit.training.settings import TrainSettings
-from flops_fit.training.step import Run, accumulate_alone, accumulate_together
+from flops_fit.training.step import Run, Wish, accumulate_alone, accumulate_together
 from flops_fit.training.weight_average import WeightAverage
 from flops_fit.training.weights import BestSoFar, EvaluationCallback
 
-# A loss this many times the first one means that the run has diverged.
-EXPLODED = 10.0
 
-
-@dataclass(kw_only=True)
+@dataclass
 class Progress:
     """Progress of a run, known also after it raises."""
 
-    steps: int = 0
+    hold: Hold = field(default_factory=Hold)
+    """Of the attempt: it notes the steps, and says when to stop."""
     steps_from_trunk: int = 0
-    """Of these, steps that another run of the same trunk had made."""
+    """Steps that another run of the same trunk had made."""
+
+    @property
+    def steps(self) -> int:
+        """Steps done."""
+        return self.hold.steps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +99,8 @@ def train_model(
 
     Raises:
         ModelFailed: If something raised on one of several processes.
+        Interrupted: If a signal asked a process to stop; the step in hand is done and saved.
+        Superseded: If another worker has taken over the run.
     """
     assert task.train_data is not None
     recipe, total = experiment.recipe, experiment.num_tokens
@@ -102,28 +110,38 @@ def train_model(
     run.first_step = run.step
     run.replicas = Replicas(run.bare, run.parameters, world) if world.size > 1 else None
     progress = progress or Progress()
-    progress.steps, progress.steps_from_trunk = run.step, run.steps_from_trunk
+    hold, progress.steps_from_trunk = progress.hold, run.steps_from_trunk
+    hold.tick(run.step)
     batches = _batches(task, experiment, run, world, choice)
     leaves_trunk, diverged = leaves_trunk and run.step < last_common, None
     keeps_best = "best" in settings.kept_kinds
-    best = BestSoFar(task, experiment, run_dir, world, settings, on_evaluation) if keeps_best else None
+    best = BestSoFar(task, experiment, run_dir, world, settings, on_evaluation, hold) if keeps_best else None
     checkpoints = CheckpointTimer(settings.checkpoint_seconds, run.parameters)
     with MetricsLog(run_dir, experiment, first_step=run.step, world=world, settings=settings, choice=choice) as log:
         while run.step < experiment.num_steps:
             rate = learning_rate(recipe, run.step * recipe.batch_tokens, total)
-            is_due = checkpoints.is_due()
+            if is_due := checkpoints.is_due():
+                hold.look()
+            wish = Wish(save=is_due, stop=hold.must_stop, superseded=hold.is_superseded)
             _seed_step(experiment.seed, run.step, world)
             if world.size == 1:
                 scale = accumulate_alone(task, run, batches, world, choice)
             else:
-                scale, is_due = accumulate_together(task, run, batches, world, choice, is_due=is_due)
-            norm = _update(run, rate, scale, recipe.max_grad_norm)
-            progress.steps = run.step = run.step + 1
+                scale, wish = accumulate_together(task, run, batches, world, choice, wish)
+            norm = _scaled(run, scale, recipe.max_grad_norm)
+            diverged = diverged_before_update(run, norm, world)
+            if diverged is not None:
+                hold.tick(run.step + 1)  # Paid for, though the weights are those before it.
+                break
+            _update(run, rate)
+            run.step += 1
+            hold.tick(run.step)
             if run.average is not None:
                 run.average.update(run.step)
             is_fork, is_last = leaves_trunk and run.step == last_common, run.step == experiment.num_steps
+            is_due = (wish.stop or (wish.save and not is_last)) and not wish.superseded
             if run.step % settings.log_every == 0 or is_due or is_fork or is_last:
-                diverged = _check_losses(run, world) or _check_gradients(run, norm)
+                diverged = diverged_so_far(run, norm, world)
                 if diverged is not None:
                     break
                 log.write(
@@ -134,9 +152,12 @@ def train_model(
                 best.look(run.step, run.bare, run.parameters, run.average, choice.micro_batch)
             if is_fork and trunk_dir is not None:
                 _save(run, trunk_dir, world, settings, choice)
-            if is_due and not is_last:
+            if is_due:
                 with checkpoints.timed():
                     _save(run, run_dir / "checkpoints", world, settings, choice)
+                hold.tick()
+            if wish.stop:
+                leave(hold, superseded=wish.superseded)
     if run.average is not None:
         run.average.replace_weights()
     world.copy_from_main(run.bare.buffers())
@@ -231,39 +252,18 @@ def _save(run: Run, folder: Path, world: World, settings: TrainSettings, choice:
         save_checkpoint(folder, tensors, state, losses=run.losses, keep=settings.keep_checkpoints)
 
 
-def _update(run: Run, rate: float, scale: float, max_norm: float | None) -> torch.Tensor | None:
-    """Makes the optimizer's step; returns the norm of the gradients."""
+def _scaled(run: Run, scale: float, max_norm: float | None) -> torch.Tensor | None:
+    """Makes the summed gradients those of the step's mean loss, clipped; returns their norm before that."""
+    run.scaler.unscale_(run.optimizer)
+    return scale_gradients(run.parameters, scale, max_norm)
+
+
+def _update(run: Run, rate: float) -> None:
     for group in run.optimizer.param_groups:
         group["lr"] = rate
-    run.scaler.unscale_(run.optimizer)
-    norm = scale_gradients(run.parameters, scale, max_norm)
     run.scaler.step(run.optimizer)
     run.scaler.update()
     run.optimizer.zero_grad(set_to_none=True)
-    return norm
-
-
-def _check_losses(run: Run, world: World) -> str | None:
-    """Copies the losses since the last check to the host; returns how the run diverged, or None."""
-    losses = world.sum(torch.stack(run.waiting)).tolist()
-    run.waiting.clear()
-    for loss in losses:
-        step = len(run.losses)
-        if not math.isfinite(loss):
-            return f"the training loss was {loss} at step {step}."
-        if step and loss > EXPLODED * max(run.losses[0], 1e-6):
-            first = run.losses[0]
-            return f"the training loss was {loss:.4g} at step {step}, {EXPLODED:g} times the first ({first:.4g})."
-        run.losses.append(loss)
-    return None
-
-
-def _check_gradients(run: Run, norm: torch.Tensor | None) -> str | None:
-    """Returns how the last step spoiled the weights, or None; its loss was still that of the weights before."""
-    # Gradients in fp16 overflow now and then; the scaler leaves such a step out.
-    if norm is None or run.scaler.is_enabled() or math.isfinite(float(norm)):
-        return None
-    return f"the gradient norm was {float(norm)} at step {run.step - 1}."
 
 
 def _seed_step(seed: int, step: int, world: World) -> None:

@@ -33,6 +33,12 @@ class TrainSettings:
     more than 2 % of the time; 0 saves after each step, whatever it costs."""
     keep_checkpoints: int = 2
     """The newest ones, of a run that is not finished."""
+    lease_seconds: float = 600.0
+    """Other workers of the folder take over a run whose heartbeat, ten of which are due in this time, has not changed
+    for so long; where they see that its process is gone, they do so at once. The same for all workers of a folder."""
+    stall_seconds: float = 1200.0
+    """Without a step or a part of an evaluation for so long, the command ends its attempt as stalled and itself.
+    Longer than a step, a compilation, a checkpoint and the first read of the data take."""
     share_trunks: bool = True
     """Whether runs of one size and seed train their common steps once; the results are the same to the bit."""
     workers: int | Literal["auto"] = 1
@@ -62,5 +68,8 @@ class TrainSettings:
             raise ConfigError(f"train.micro_batch_samples: got {self.micro_batch_samples}, expected at least 1.")
         if self.workers != "auto" and self.workers < 1:
             raise ConfigError(f'train.workers: got {self.workers}, expected at least 1, or "auto".')
+        for name in ("lease_seconds", "stall_seconds"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"train.{name}: got {getattr(self, name)}, expected more than 0.")
         if self.checkpoint_seconds < 0:
             raise ConfigError(f"train.checkpoint_seconds: got {self.checkpoint_seconds}, expected 0 or more.")

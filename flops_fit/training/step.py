@@ -46,6 +46,18 @@ class Run:
     """This process' share of the losses since then, on the device."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Wish:
+    """What is to happen after a step: of one process before it is agreed, of all after that."""
+
+    save: bool
+    """A checkpoint, which the main process alone decides."""
+    stop: bool
+    """Leave the run."""
+    superseded: bool
+    """Another worker has taken over the run."""
+
+
 def accumulate_alone(
     task: Task, run: Run, batches: Iterator[MicroBatches], world: World, choice: EngineChoice
 ) -> float:
@@ -65,15 +77,15 @@ def accumulate_alone(
 
 
 def accumulate_together(
-    task: Task, run: Run, batches: Iterator[MicroBatches], world: World, choice: EngineChoice, *, is_due: bool
-) -> tuple[float, bool]:
+    task: Task, run: Run, batches: Iterator[MicroBatches], world: World, choice: EngineChoice, wish: Wish
+) -> tuple[float, Wish]:
     """Runs this process' share of a step; what raises on one process ends the run on all.
 
     Copies of a model wait for each other only once their backward passes are done. The processes of a sharded model
     wait for each other in every layer: what only some raise there cannot be reported to the others, and ends them all.
 
     Returns:
-        The factor that makes the summed gradients those of the step's mean loss, and whether all are to save.
+        The factor that makes the summed gradients those of the step's mean loss, and what all agree to do after it.
     """
     assert run.replicas is not None
     counted, problem = 0.0, None
@@ -84,8 +96,9 @@ def accumulate_together(
             loss_sum = _accumulate(task, run, step, world, choice)
     except Exception as error:
         problem = error
-    found = (counted, is_due and world.is_main, run.replicas.missing(), run.replicas.newly_changed())
-    total, wished, missing, changed = world.exchange(found, problem, what=f"step {run.step}")
+    wishes = (wish.save and world.is_main, wish.stop, wish.superseded)
+    found = (counted, run.replicas.missing(), run.replicas.newly_changed(), *wishes)
+    total, missing, changed, *agreed = world.exchange(found, problem, what=f"step {run.step}")
     _check_targets(total, run.step)
     with world.waiting():
         if world.is_sharded:
@@ -95,7 +108,8 @@ def accumulate_together(
         run.waiting.append(loss_sum / total)
         run.replicas.copy_buffers(some_new=changed > 0)
     # A sharded model's gradients are means over the processes.
-    return (world.size if world.is_sharded else 1) / total, wished > 0
+    save, stop, superseded = (count > 0 for count in agreed)
+    return (world.size if world.is_sharded else 1) / total, Wish(save=save, stop=stop, superseded=superseded)
 
 
 def _check_targets(total: float, step: int) -> None:

@@ -1,20 +1,28 @@
-"""The runs of a sweep, one after another, by all processes together."""
+"""The runs of a sweep that this worker takes, one after another, by all its processes together."""
 
 import logging
 import shutil
-from collections.abc import Callable, Sequence
+import signal
+import time
+from collections.abc import Callable, Mapping, Sequence
 
+from flops_fit.claims import Attempt, Board, Hold, Lease, Superseded, this_worker
+from flops_fit.claims.time_left import TimeLeft
 from flops_fit.distributed import World
+from flops_fit.errors import FlopsFitError
 from flops_fit.quantities import format_flops
-from flops_fit.records import Experiment, RunResult
+from flops_fit.recipes.trunks import group_by_trunk, trunk_id
+from flops_fit.records import FINAL, Experiment, RunResult
+from flops_fit.stopping import preempted_by, stop_asked
 from flops_fit.store import OTHER_FOLDER, Store
 from flops_fit.tasks import Task
 from flops_fit.training.evaluation import held_out_samples
 from flops_fit.training.experiment import train_experiment
 from flops_fit.training.settings import TrainSettings
-from flops_fit.training.time_left import TimeLeft
-from flops_fit.training.trunks import group_by_trunk, order_by_trunk, trunk_id
 from flops_fit.training.weights import EVALUATIONS, EvaluationCallback
+
+# Between two looks for a free run while others hold the rest.
+POLL_SECONDS = 1.0
 
 ProgressCallback = Callable[[RunResult, float | None], None]
 """Called with each finished run and the estimated seconds left, None until they can be estimated."""
@@ -31,36 +39,133 @@ def train_sweep(
     settings: TrainSettings,
     progress: ProgressCallback | None = None,
     on_evaluation: EvaluationCallback | None = None,
+    on_start: Callable[[Experiment], None] | None = None,
+    retry: Mapping[str, int] | None = None,
+    wait: bool = True,
 ) -> None:
-    """Trains runs and publishes each result; a run that fails is recorded and the next one begins.
+    """Trains runs that no other worker holds, and publishes each outcome, until none is left.
 
     Runs of one trunk (size, seed and recipe) are made shortest first, so that each begins where the one before left
     the common steps. The result of a run is the same to the bit without that; ``flops_spent`` of each counts them,
     and ``flops_from_trunk`` says how many of these another run had made.
+
+    Args:
+        task: Model, data and loss.
+        experiments: The runs.
+        store: Shared with any number of other workers.
+        world: The processes that train each run together; all of them call this.
+        settings: Of the engine.
+        progress: Called by the main process after each run that this worker made.
+        on_evaluation: See `weights.EvaluationCallback`.
+        on_start: Called by the main process with each run that it takes.
+        retry: Newest attempt at each failed run that is to be tried once more.
+        wait: Whether to wait for the runs that others hold, and take them over if need be.
+
+    Raises:
+        Preempted: If a signal asked to stop; the run in hand has a checkpoint then.
+        KeyboardInterrupt: The same for Ctrl-C.
+        StoreError: If the disk refuses.
     """
-    runs = order_by_trunk(world.agree(list(experiments)))
+    runs: list[Experiment] = world.agree(list(experiments))
+    lease = Lease(seconds=settings.lease_seconds)
+    board = Board(store, runs, this_worker(), lease, settings.share_trunks, retry or {}) if world.is_main else None
     left = TimeLeft(group_by_trunk(runs, share_trunks=settings.share_trunks), eval_tokens=eval_tokens(task, settings))
+    by_id = {run.experiment_id: run for run in runs}
     results = []
-    for i, experiment in enumerate(runs):
-        trunk = store.root / "trunks" / trunk_id(experiment) if settings.share_trunks else None
-        longer = any(trunk_id(e) == trunk_id(experiment) for e in runs[i + 1 :])
-        run_dir = store.run_dir(experiment.experiment_id)
-        result = train_experiment(
-            task, experiment, run_dir, world=world, settings=settings, trunk_dir=trunk, leaves_trunk=longer,
-            on_evaluation=on_evaluation,
-        )  # fmt: skip
-        if world.is_main:
-            store.publish_result(result)
-            if result.status != "failed":
-                # Nothing will go on from them; those of a failed run wait for its next attempt.
-                shutil.rmtree(run_dir / "checkpoints", ignore_errors=True)
-            if trunk is not None and not longer:
-                shutil.rmtree(trunk, ignore_errors=True)
-            if progress is not None:
-                progress(result, left.after(result))
+    while True:
+        attempt, turn = _next_turn(board, world, wait=wait)
+        if turn == "stop":
+            asked = stop_asked()
+            raise preempted_by(asked or signal.SIGTERM)
+        if turn == "wait":
+            time.sleep(POLL_SECONDS)
+            continue
+        if turn == "done":
+            break
+        run = by_id[turn[4:]]
+        if world.is_main and on_start is not None:
+            on_start(run)
+        result = _make_attempt(task, run, attempt, store, world, settings, on_evaluation)
+        if result is None:
+            continue
         results.append(result)
+        if world.is_main and progress is not None and (result.status in FINAL or result.status == "failed"):
+            progress(result, left.after(result))
     if world.is_main:
         log_shared_flops(results)
+
+
+def _next_turn(board: Board | None, world: World, *, wait: bool) -> tuple[Attempt | None, str]:
+    """The main process' attempt, and what all do now: "run:ID", "wait", "stop" or "done"."""
+
+    def decide() -> tuple[Attempt | None, str]:
+        if stop_asked() is not None:
+            return None, "stop"
+        if board is None:
+            return None, ""
+        attempt = board.take()
+        if attempt is not None:
+            return attempt, f"run:{attempt.experiment.experiment_id}"
+        if not board.open_runs() or (not wait and board.rest_is_held()):
+            return None, "done"
+        return None, "wait"
+
+    attempt, turn = world.together(decide, what="the choice of the next run")
+    turns = world.gather(turn)
+    return attempt, "stop" if "stop" in turns else turns[0]
+
+
+def _make_attempt(
+    task: Task,
+    run: Experiment,
+    attempt: Attempt | None,
+    store: Store,
+    world: World,
+    settings: TrainSettings,
+    on_evaluation: EvaluationCallback | None,
+) -> RunResult | None:
+    """Trains a run and publishes how the attempt ended; None where another worker has taken over."""
+    trunk = store.root / "trunks" / trunk_id(run) if settings.share_trunks else None
+    longer = settings.share_trunks and any(
+        trunk_id(e) == trunk_id(run) and e.num_tokens > run.num_tokens and not store.has_result(e.experiment_id)
+        for e in store.plan.experiments
+    )
+    run_dir = store.run_dir(run.experiment_id)
+    lease = Lease(seconds=settings.lease_seconds)
+    hold = Hold(
+        attempt, beat_seconds=lease.beat_seconds, stall_seconds=settings.stall_seconds, lease_seconds=lease.seconds
+    )
+    try:
+        with hold:
+            result = train_experiment(
+                task, run, run_dir, world=world, settings=settings, trunk_dir=trunk, leaves_trunk=longer,
+                on_evaluation=on_evaluation, hold=hold,
+            )  # fmt: skip
+    except Superseded as error:
+        logger.warning("%s; going on with the next one", error)
+        return None
+    except BaseException as error:
+        if attempt is not None:
+            _end(attempt, error, hold)
+        raise
+    if attempt is not None:
+        attempt.publish(result)
+        if result.status in FINAL:
+            # Nothing will go on from them; those of a failed or preempted run wait for its next attempt.
+            shutil.rmtree(run_dir / "checkpoints", ignore_errors=True)
+        if trunk is not None and not longer and result.status != "preempted":
+            shutil.rmtree(trunk, ignore_errors=True)
+    return result
+
+
+def _end(attempt: Attempt, error: BaseException, hold: Hold) -> None:
+    """Publishes that an error ended the command in the middle of a run, where that still can be written."""
+    is_asked = isinstance(error, (KeyboardInterrupt, SystemExit))
+    reason = str(error) if isinstance(error, FlopsFitError) else f"{type(error).__name__}: {error}"
+    try:
+        attempt.end("preempted" if is_asked else "stopped", reason, steps=hold.steps, seconds=hold.seconds)
+    except OSError as problem:
+        logger.warning("%s", problem)
 
 
 def log_shared_flops(results: Sequence[RunResult]) -> None:

@@ -21,6 +21,7 @@ from torch import nn
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 
+from flops_fit.claims import Hold
 from flops_fit.distributed import World
 from flops_fit.files import replace_large_file
 from flops_fit.records import Experiment
@@ -48,9 +49,10 @@ class BestSoFar:
         world: World,
         settings: TrainSettings,
         notify: EvaluationCallback | None = None,
+        hold: Hold | None = None,
     ) -> None:
         self._task, self._experiment, self._world, self._settings = task, experiment, world, settings
-        self._notify = notify
+        self._notify, self._hold = notify, hold
         self._path = candidate_path(run_dir)
         # Of an interrupted attempt; it may be from a step that is done again, and is then found again to the bit.
         self._loss: float = world.agree(saved_loss(self._path) if world.is_main else None)
@@ -77,7 +79,9 @@ class BestSoFar:
         if step not in self._steps:
             return
         with _same_random_numbers(self._world.device), _averaged(model, parameters, average):
-            loss, _ = held_out_loss(self._task, model, self._world, self._settings.eval_samples, micro_batch)
+            loss, _ = held_out_loss(
+                self._task, model, self._world, self._settings.eval_samples, micro_batch, hold=self._hold
+            )
             if self._notify is not None and self._world.is_main:
                 self._notify(step, loss, model)
             if not loss < self._loss:

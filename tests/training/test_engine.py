@@ -195,8 +195,8 @@ def test_a_non_finite_loss_ends_a_run_as_diverged(train, tiny_task):
     result = train(task=task, log_every=4)
     assert result.status == "diverged"
     assert "step 0" in result.reason
-    # It is found at the first look, and was paid for until then.
-    assert (result.steps, result.tokens_seen, result.flops_spent) == (4, 4 * 128, 4 * 128 * 1200.0)
+    # It is found before the first update, and that step was paid for.
+    assert (result.steps, result.tokens_seen, result.flops_spent) == (1, 128, 128 * 1200.0)
 
 
 def test_weights_that_the_last_step_spoils_are_no_result(train, tiny_task):

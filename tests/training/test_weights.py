@@ -181,7 +181,7 @@ def test_branches_of_a_trunk_keep_weights_and_their_losses(sweep, tiny_task, wor
 
 
 def test_weights_are_there_before_the_result(sweep, monkeypatch):
-    def stop(self, result):
+    def stop(self, result, attempt):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("flops_fit.store.Store.publish_result", stop)

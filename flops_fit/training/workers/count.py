@@ -5,14 +5,14 @@ from pathlib import Path
 
 import torch
 
+from flops_fit.claims.time_left import rough_seconds
 from flops_fit.distributed import announced_processes
 from flops_fit.errors import LaunchError
 from flops_fit.memory import free_host_bytes
+from flops_fit.recipes.trunks import group_by_trunk
 from flops_fit.records import Experiment
 from flops_fit.training.experiment import MIN_PARAMS_FOR_THREADS
 from flops_fit.training.settings import TrainSettings
-from flops_fit.training.time_left import rough_seconds
-from flops_fit.training.trunks import group_by_trunk
 
 # A worker needs about four seconds to import torch and load the task; it should train for longer than that.
 SECONDS_PER_WORKER = 10.0

@@ -1,17 +1,18 @@
-"""Worker process: loads the task once, then trains the trunks that it is assigned.
+"""Worker process: loads the task once, then trains runs that no other worker holds.
 
 Started by `workers.process` as ``python -m flops_fit.training.workers.main DESCRIPTOR`` of a pipe. It receives a
-`WorkerConfig`, then lists of experiment ids; it sends ``("ready",)``, ``("done", experiment_id)`` for each published
-run, and ``("error", class, message)`` for an error that ends the sweep. Only our own two processes pickle messages.
+`WorkerConfig`; it sends ``("ready",)``, ``("start", experiment_id)`` and ``("done", experiment_id)`` for each run,
+``("end",)`` when none is free, ``("preempted", message)`` after a signal, and ``("error", class, message)`` for an
+error that ends the sweep. Only our own two processes pickle messages.
 """
 
 import logging
 import os
 import pickle
-import signal
 import sys
 import threading
 import traceback
+from collections.abc import Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -19,8 +20,9 @@ from pathlib import Path
 import torch
 
 from flops_fit.distributed import open_world
-from flops_fit.errors import ContractError, FlopsFitError
-from flops_fit.records import RunResult
+from flops_fit.errors import ContractError, FlopsFitError, Preempted
+from flops_fit.records import Experiment, RunResult
+from flops_fit.stopping import signals_ask_to_stop, signals_end_command
 from flops_fit.store import open_store
 from flops_fit.tasks import Task
 from flops_fit.training.settings import TrainSettings
@@ -33,6 +35,10 @@ class WorkerConfig:
 
     root: Path
     """Folder of the sweep."""
+    runs: tuple[str, ...]
+    """Ids of those to train."""
+    retry: Mapping[str, int]
+    """Newest attempt at each failed run that is to be tried once more."""
     settings: TrainSettings
     make_task: bytes
     """A callable that returns the `Task`, pickled by `process.portable`."""
@@ -43,10 +49,10 @@ class WorkerConfig:
 
 
 def work(link: Connection) -> None:
-    """Trains until the other end is closed.
+    """Trains until no run is free.
 
     Raises:
-        EOFError: When it is.
+        Preempted: If a signal asked to stop.
         FlopsFitError: If the sweep cannot go on.
     """
     config: WorkerConfig = link.recv()
@@ -59,29 +65,36 @@ def work(link: Connection) -> None:
             f"{store.plan.task_fingerprint}: the task is not the same each time it is built. Seed its random "
             "draws, or use train.workers=1."
         )
-    experiments = {e.experiment_id: e for e in store.plan.experiments}
+    wanted = set(config.runs)
 
     def notify(result: RunResult, _: float | None) -> None:
         link.send(("done", result.experiment.experiment_id))
 
-    with open_world(neighbours=config.neighbours) as world:
+    def start(run: Experiment) -> None:
+        link.send(("start", run.experiment_id))
+
+    with open_world(neighbours=config.neighbours) as world, signals_ask_to_stop():
         link.send(("ready",))
-        while True:
-            runs = [experiments[name] for name in link.recv()]
-            train_sweep(task, runs, store, world=world, settings=config.settings, progress=notify)
+        train_sweep(
+            task, [e for e in store.plan.experiments if e.experiment_id in wanted], store, world=world,
+            settings=config.settings, progress=notify, on_start=start, retry=config.retry, wait=False,
+        )  # fmt: skip
 
 
 def main() -> None:
     """Serves the pipe whose descriptor is the only argument."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    # As after an interrupt: the run's tracker is closed, and the run resumes from its checkpoint later.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     link = Connection(int(sys.argv[1]))
     try:
-        work(link)
+        with signals_end_command():
+            work(link)
+        link.send(("end",))
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return
+    except Preempted as error:
+        link.send(("preempted", str(error)))
+        sys.exit(error.exit_code)
     except FlopsFitError as error:
         link.send(("error", type(error).__name__, str(error)))
     except Exception:

@@ -8,6 +8,7 @@ import pickle
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing import Pipe
@@ -18,15 +19,14 @@ from typing import Any
 import torch
 
 from flops_fit.errors import ConfigError
-from flops_fit.records import Experiment
 from flops_fit.tasks import Task
 
 # Set by launchers; removed, since a worker is a world of its own.
 LAUNCHER_VARIABLES = (
     "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "ROLE_RANK", "MASTER_ADDR", "MASTER_PORT",
 )  # fmt: skip
-# A worker asked to stop does so between two steps; after this long it is killed.
-GRACE_SECONDS = 10.0
+# A worker asked to stop does so between two steps, with a checkpoint; after this long it is killed.
+GRACE_SECONDS = 60.0
 
 logger = logging.getLogger(__name__)
 
@@ -70,9 +70,11 @@ class WorkerProcess:
         from flops_fit.training.workers.main import WorkerConfig
 
         self.place = place
-        self.runs: list[Experiment] = []
-        """Assigned and not finished."""
+        self.run: str | None = None
+        """Id of the run in hand."""
         self.is_ready = False
+        self.has_ended = False
+        """Whether it found nothing more to train."""
         self.link, theirs = Pipe()
         # A session of its own: Ctrl-C is for this process, which then stops its workers.
         self.process = subprocess.Popen(
@@ -81,12 +83,8 @@ class WorkerProcess:
             start_new_session=True,
         )  # fmt: skip
         theirs.close()
-        self._send(WorkerConfig(threads=place.threads, neighbours=place.neighbours, **config))
-
-    def assign(self, runs: Sequence[Experiment]) -> None:
-        """Assigns runs to train, one after another."""
-        self.runs = list(runs)
-        self._send([e.experiment_id for e in runs])
+        with contextlib.suppress(OSError):  # A dead worker is noticed when it is read.
+            self.link.send(WorkerConfig(threads=place.threads, neighbours=place.neighbours, **config))
 
     def receive(self) -> tuple[str, ...] | None:
         """Waits for its next message; None if it has ended."""
@@ -106,28 +104,32 @@ class WorkerProcess:
         """Whether a signal ended it."""
         return (self.process.poll() or 0) < 0
 
-    def wait(self) -> int:
-        """Waits for its end; kills it after a while."""
+    def wait(self, seconds: float = GRACE_SECONDS) -> int:
+        """Waits for its end; kills it, and what it started, after a while."""
         try:
-            return self.process.wait(GRACE_SECONDS)
+            return self.process.wait(seconds)
         except subprocess.TimeoutExpired:
-            self.process.kill()
+            self.kill()
             return self.process.wait()
 
-    def _send(self, message: Any) -> None:
-        with contextlib.suppress(OSError):  # A dead worker is noticed when it is read.
-            self.link.send(message)
+    def kill(self) -> None:
+        """Kills it and all processes of its session, also where they are stopped."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
 
 
-def stop(workers: Sequence[WorkerProcess]) -> None:
-    """Ends workers, between two steps where possible, and waits for them."""
+def stop(workers: Sequence[WorkerProcess], *, seconds: float = GRACE_SECONDS) -> None:
+    """Ends workers, between two steps and with a checkpoint where they train, and waits for them.
+
+    Args:
+        workers: To end.
+        seconds: To wait for all of them before they are killed.
+    """
     for worker in workers:
-        if worker.runs:
-            worker.process.terminate()
-        else:
-            worker.link.close()
+        worker.process.terminate()
+    until = time.monotonic() + seconds
     for worker in workers:
-        worker.wait()
+        worker.wait(max(0.1, until - time.monotonic()))
         worker.link.close()
         assert worker.process.stdin is not None
         worker.process.stdin.close()

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.optimize import nnls
 
+from flops_fit.recipes.trunks import TrunkRuns, own_steps
 from flops_fit.records import Experiment, FloatArray, RunResult
-from flops_fit.training.trunks import TrunkRuns, own_steps
 
 # Of one CPU thread in sweep=small. They order the runs and weight the fit; no reported number includes them.
 SECONDS_PER_STEP = 3e-3

@@ -3,9 +3,9 @@
 import pytest
 from support import make_experiment
 
+from flops_fit.claims.time_left import TimeLeft, rough_seconds
+from flops_fit.recipes.trunks import group_by_trunk, own_steps
 from flops_fit.records import RunResult
-from flops_fit.training.time_left import TimeLeft, rough_seconds
-from flops_fit.training.trunks import group_by_trunk, own_steps
 
 SECONDS_PER_STEP, SECONDS_PER_FLOP, EVAL_TOKENS = 3e-3, 2e-11, 16 * 64
 
@@ -78,7 +78,7 @@ def test_a_run_that_has_started_in_a_worker_is_left_in_part(monkeypatch):
     trunks = group_by_trunk(runs, share_trunks=False)
     left, seconds = TimeLeft(trunks, eval_tokens=EVAL_TOKENS, workers=2), truth(trunks)
     clock = [0.0]
-    monkeypatch.setattr("flops_fit.training.time_left.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("flops_fit.claims.time_left.time.monotonic", lambda: clock[0])
     left.start(runs[-1].experiment_id)
     clock[0] = 0.5 * seconds[runs[-1].experiment_id]
     estimate = [left.after(finished(run, trunks)) for run in runs[:-1]][-1]

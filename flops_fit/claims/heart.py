@@ -1,0 +1,124 @@
+"""Heartbeats of an attempt, and the watch over its progress, in a thread beside the training."""
+
+import logging
+import os
+import threading
+import time
+from typing import Self
+
+from flops_fit.claims.attempt import Attempt, Beat
+from flops_fit.errors import Preempted, StoreError
+from flops_fit.stopping import is_command, stop_asked
+
+logger = logging.getLogger(__name__)
+
+
+class Hold:
+    """What a training process knows of its right to go on: not superseded, not asked to stop, making progress.
+
+    Within it a thread beats for the attempt. It stops beating, and ends the process where that is the command's own,
+    when no progress is noted for ``stall_seconds``: a process that hangs in a collective call, or in a read, would
+    otherwise hold its run, and its device, for ever.
+
+    Args:
+        attempt: That this process makes; None for a rank that follows the main one, or a run without a store.
+        beat_seconds: Between two heartbeats.
+        stall_seconds: Without progress; None for no watch.
+        lease_seconds: After so long without a heartbeat others take over.
+    """
+
+    def __init__(
+        self,
+        attempt: Attempt | None = None,
+        *,
+        beat_seconds: float = 60.0,
+        stall_seconds: float | None = None,
+        lease_seconds: float = 600.0,
+    ) -> None:
+        self.attempt = attempt
+        self.steps = 0
+        """Steps done."""
+        self.first_step: int | None = None
+        self._beat_seconds, self._stall_seconds, self._lease_seconds = beat_seconds, stall_seconds, lease_seconds
+        self._started = self._progressed = self._beaten = time.monotonic()
+        self._count = 0
+        self._is_superseded = False
+        self._done = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def tick(self, steps: int | None = None) -> None:
+        """Notes progress: a step, a part of an evaluation, a checkpoint."""
+        self._progressed = time.monotonic()
+        if steps is not None:
+            if self.first_step is None:
+                self.first_step = steps
+            self.steps = steps
+
+    @property
+    def is_superseded(self) -> bool:
+        """Whether another worker had taken over when the heart last looked."""
+        return self._is_superseded
+
+    @property
+    def must_stop(self) -> bool:
+        """Whether a signal asks this process to stop, or the attempt is superseded."""
+        return self._is_superseded or stop_asked() is not None
+
+    @property
+    def seconds(self) -> float:
+        """Since the attempt began."""
+        return time.monotonic() - self._started
+
+    def look(self) -> None:
+        """Looks at the folder for another worker's attempt or result, as before something is written."""
+        if self.attempt is not None and self.attempt.is_superseded():
+            self._is_superseded = True
+
+    def __enter__(self) -> Self:
+        self._beat()
+        if self.attempt is not None or self._stall_seconds is not None:
+            self._thread = threading.Thread(target=self._run, daemon=True, name="flops-fit heart")
+            self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _run(self) -> None:
+        pause = min(self._beat_seconds, (self._stall_seconds or self._beat_seconds) / 10)
+        while not self._done.wait(pause):
+            if self._stall_seconds is not None and time.monotonic() - self._progressed > self._stall_seconds:
+                self._stall()
+                return
+            if time.monotonic() - self._beaten >= self._beat_seconds:
+                self._beat()
+
+    def _beat(self) -> None:
+        if self.attempt is None:
+            return
+        self._count += 1
+        first = self.first_step or 0
+        try:
+            self.look()
+            self.attempt.beat(Beat(count=self._count, steps=self.steps, seconds=self.seconds, first_step=first))
+            self._beaten = time.monotonic()
+        except (OSError, StoreError) as error:
+            logger.warning("no heartbeat: %s", error)
+            # Others take over soon: stop before they do.
+            if time.monotonic() - self._beaten > self._lease_seconds - 2 * self._beat_seconds:
+                self._is_superseded = True
+
+    def _stall(self) -> None:
+        reason = (
+            f"no progress for {self._stall_seconds:.0f} s after step {self.steps}; train.stall_seconds is the limit."
+        )
+        logger.error("%s", reason)
+        if self.attempt is not None and is_command():
+            try:
+                self.attempt.end("stalled", reason, steps=self.steps, seconds=self.seconds)
+            except (OSError, StoreError) as error:
+                logger.error("%s", error)
+        if is_command():
+            os._exit(Preempted.exit_code)
