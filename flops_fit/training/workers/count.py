@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from flops_fit.distributed import announced_processes
+from flops_fit.announced import announced_processes
 from flops_fit.errors import LaunchError
 from flops_fit.memory import free_host_bytes
 from flops_fit.records import Experiment
