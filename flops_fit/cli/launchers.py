@@ -7,7 +7,9 @@ from typing import Annotated, NoReturn
 import typer
 
 from flops_fit.console import print_json, print_message
+from flops_fit.errors import InputError
 from flops_fit.launching import LaunchOptions, batch_job, launcher_command, run_command, submit
+from flops_fit.store import open_store
 
 PANEL = "Launchers"
 
@@ -43,7 +45,18 @@ def train_options(*, workers: str | None, retry_failed: bool, as_json: bool) -> 
 
 
 def launch(options: LaunchOptions, *, dry_run: bool, as_json: bool) -> NoReturn:
-    """Starts or submits what the options ask for, or only prints it, and exits with its code."""
+    """Starts or submits what the options ask for, or only prints it, and exits with its code.
+
+    Raises:
+        InputError: If the folder's sweep was made from Python.
+        StoreError: If the folder holds no sweep.
+    """
+    open_store(options.directory)
+    if not (options.directory / "config.yaml").is_file():
+        raise InputError(
+            f"{options.directory} has no config.yaml: its sweep was made from Python, and only that script knows model "
+            "and data. Start the script itself with torchrun, `accelerate launch` or sbatch."
+        )
     if options.launcher == "slurm":
         _launch_on_slurm(options, dry_run=dry_run, as_json=as_json)
     else:

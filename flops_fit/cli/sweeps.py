@@ -107,8 +107,6 @@ def train(
     as_json: AsJson = False,
 ) -> None:
     """Train the runs of a sweep that have no result yet, also under torchrun, accelerate launch and SLURM."""
-    from flops_fit.api import train_into
-    from flops_fit.config import build_task, read_config, with_workers
     from flops_fit.errors import PlanMismatch
     from flops_fit.store import open_store
 
@@ -118,11 +116,14 @@ def train(
         array=array, gpus=gpus, time=time, partition=partition,
         train_options=train_options(workers=workers, retry_failed=retry_failed, as_json=as_json),
     )  # fmt: skip
+    if options.launcher != "local":
+        launch(options, dry_run=dry_run, as_json=as_json)
+    from flops_fit.api import train_into
+    from flops_fit.config import build_task, read_config, with_workers
+
     config = read_config(directory / "config.yaml")
     engine = with_workers(config.train, workers)
     store = open_store(directory)
-    if options.launcher != "local":
-        launch(options, dry_run=dry_run, as_json=as_json)
     if dry_run:
         print_pending(store, retry_failed=retry_failed, as_json=as_json)
         return
