@@ -18,6 +18,7 @@ import torch
 import torch.distributed as dist
 from accelerate import Accelerator, InitProcessGroupKwargs
 
+from flops_fit.announced import WORKING_COMMANDS, announced_processes, refuse_silent_launchers
 from flops_fit.errors import LaunchError, ModelFailed, RankLost
 
 T = TypeVar("T")
@@ -31,11 +32,6 @@ TIMEOUT = timedelta(minutes=15)
 
 logger = logging.getLogger(__name__)
 _OPEN: "list[World]" = []
-
-WORKING_COMMANDS = (
-    "Start with `torchrun --nproc_per_node N -m flops_fit ...` or "
-    "`accelerate launch --multi_gpu --num_processes N -m flops_fit ...` (also on CPU, without --cpu)."
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -214,11 +210,6 @@ class World:
         raise (torch.OutOfMemoryError if any(out_of_memory) else ModelFailed)(text) from problem
 
 
-def announced_processes() -> int:
-    """Returns how many processes a launcher has announced in WORLD_SIZE; 1 without a launcher."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
-
-
 @contextlib.contextmanager
 def open_world(*, neighbours: int = 0) -> Iterator[World]:
     """Opens the world that the launcher announced: WORLD_SIZE, and ACCELERATE_USE_FSDP for a sharded model.
@@ -229,11 +220,13 @@ def open_world(*, neighbours: int = 0) -> Iterator[World]:
         neighbours: Of other worlds beside this one, see `World`.
 
     Raises:
-        LaunchError: If Accelerate sees another number of processes than WORLD_SIZE says: each would train alone.
+        LaunchError: If Accelerate sees another number of processes than WORLD_SIZE says, or none was told of the
+            others: each would train alone.
     """
     if _OPEN and not neighbours:
         yield _OPEN[-1]
         return
+    refuse_silent_launchers()
     announced = announced_processes()
     # Without cpu=True, N processes on a machine without a GPU each believe they are the only one.
     try:

@@ -12,8 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "flops_fit"
 # Rooms by layer; a room imports lower rows only, and rooms of one row do not know each other.
 LAYERS = [
     {"errors", "quantities", "findings", "memory"},
-    {"files", "schema"},
-    {"stopping"},
+    {"files", "schema", "announced", "stopping"},
     {"records", "distributed", "presets"},
     {"store", "data", "flops", "recipes"},
     {"fitting", "claims"},
@@ -37,6 +36,11 @@ INNER_LAYERS = {
         {"diagnostics"},
         {"fit"},
     ],
+    "launching": [
+        {"options", "accelerate_options", "machine"},
+        {"commands"},
+        {"running", "slurm"},
+    ],
     "training": [
         {"settings", "order", "gradients", "weight_average", "checkpoints", "checkpoint_timer", "interruption"},
         {"feeding"},
@@ -51,7 +55,8 @@ INNER_LAYERS = {
 }
 TORCH_FREE = {
     "errors", "findings", "quantities", "memory", "schema", "files", "records", "recipes", "fitting", "store",
-    "imports", "planning", "presets", "reporting", "result", "console", "cli", "claims", "stopping",
+    "imports", "planning", "presets", "reporting", "result", "console", "cli", "announced", "launching", "claims",
+    "stopping",
 }  # fmt: skip
 
 

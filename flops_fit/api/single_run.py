@@ -8,7 +8,7 @@ from typing import Any
 
 from flops_fit.distributed import open_world
 from flops_fit.errors import ContractError, PlanError
-from flops_fit.launching import launched_precision
+from flops_fit.launching.accelerate_options import launched_precision
 from flops_fit.planning.isoflop import Subject, make_experiment
 from flops_fit.planning.recipe import RecipeRule, recipe_for
 from flops_fit.records import Recipe, RunResult, SweepPlan

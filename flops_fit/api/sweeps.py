@@ -12,7 +12,7 @@ from flops_fit.console import is_main_process
 from flops_fit.distributed import open_world
 from flops_fit.errors import PlanError, StoreError
 from flops_fit.fitting import FitOptions, mock_law, simulate_results
-from flops_fit.launching import launched_precision
+from flops_fit.launching.accelerate_options import launched_precision
 from flops_fit.planning.checks import check_plan
 from flops_fit.planning.isoflop import plan_isoflop
 from flops_fit.planning.settings import SweepSettings, candidate_sizes

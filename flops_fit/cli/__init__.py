@@ -9,10 +9,12 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from flops_fit.cli import fits, machine, pipelines, sweeps
 from flops_fit.cli.app import app
 from flops_fit.cli.failures import INTERRUPTED, USAGE, end_with
+from flops_fit.launching import report_exit_code
 from flops_fit.stopping import signals_end_command
 
 __all__ = ["app", "fits", "machine", "main", "pipelines", "sweeps"]
@@ -26,6 +28,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     for noisy in ("httpx", "accelerate", "torch"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     arguments = list(sys.argv[1:] if argv is None else argv)
+    with report_exit_code():
+        _run(arguments)
+
+
+def _run(arguments: list[str]) -> NoReturn:
     as_json = "--json" in arguments
     try:
         with signals_end_command():

@@ -20,7 +20,7 @@ def doctor(as_json: AsJson = False) -> None:
     """Show version, machine and packages, to paste into an issue."""
     import torch
 
-    from flops_fit.launching import describe_machine
+    from flops_fit.launching.machine import describe_machine
     from flops_fit.memory import free_host_bytes
     from flops_fit.training.engine.precision import half_precision_of
     from flops_fit.training.workers.count import quota_of_cores

@@ -11,6 +11,18 @@ import typer
 from flops_fit.cli.app import AsJson, ConfigDir, Overrides, Strict, app
 from flops_fit.cli.fits import exit_unless_trusted
 from flops_fit.cli.help import PlanCommand
+from flops_fit.cli.launchers import (
+    Array,
+    Gpus,
+    Launcher,
+    Nodes,
+    Partition,
+    Processes,
+    Sharded,
+    Time,
+    launch,
+    train_options,
+)
 from flops_fit.cli.paths import check_output_folder, check_sweep_folder
 from flops_fit.console import (
     is_main_process,
@@ -20,6 +32,7 @@ from flops_fit.console import (
     print_status,
     sweep_status,
 )
+from flops_fit.launching import LaunchOptions
 
 if TYPE_CHECKING:
     from flops_fit.fitting.trust import Trust
@@ -80,16 +93,34 @@ def train(
     directory: Annotated[Path, typer.Argument(help="A sweep's folder, made by `flops-fit run`.")],
     workers: Annotated[str | None, typer.Option(help="Processes that train runs in parallel, or auto.")] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Train failed runs again.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would be trained.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only list what would be trained, or print what would be started.")
+    ] = False,
+    launcher: Launcher = "local",
+    processes: Processes = None,
+    sharded: Sharded = False,
+    nodes: Nodes = None,
+    array: Array = None,
+    gpus: Gpus = None,
+    time: Time = None,
+    partition: Partition = None,
     as_json: AsJson = False,
 ) -> None:
-    """Train the runs of a sweep that have no result yet, also under torchrun and accelerate launch."""
-    from flops_fit.api import train_into
-    from flops_fit.config import build_task, read_config, with_workers
+    """Train the runs of a sweep that have no result yet, also under torchrun, accelerate launch and SLURM."""
     from flops_fit.errors import PlanMismatch
     from flops_fit.store import open_store
 
     check_sweep_folder(directory)
+    options = LaunchOptions(
+        directory=directory.absolute(), launcher=launcher, processes=processes, sharded=sharded, nodes=nodes,
+        array=array, gpus=gpus, time=time, partition=partition,
+        train_options=train_options(workers=workers, retry_failed=retry_failed, as_json=as_json),
+    )  # fmt: skip
+    if options.launcher != "local":
+        launch(options, dry_run=dry_run, as_json=as_json)
+    from flops_fit.api import train_into
+    from flops_fit.config import build_task, read_config, with_workers
+
     config = read_config(directory / "config.yaml")
     engine = with_workers(config.train, workers)
     store = open_store(directory)

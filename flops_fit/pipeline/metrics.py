@@ -7,7 +7,7 @@ from importlib.metadata import version
 from typing import Any
 
 import flops_fit
-from flops_fit.distributed import announced_processes
+from flops_fit.announced import announced_processes
 from flops_fit.pipeline.configuration import identity
 from flops_fit.pipeline.stages import STAGES, Context
 from flops_fit.pipeline.state import SCHEMA_VERSION

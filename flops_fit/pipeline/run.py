@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flops_fit.distributed import World, announced_processes, open_world
+from flops_fit.announced import announced_processes
+from flops_fit.distributed import World, open_world
 from flops_fit.errors import ConfigError, FlopsFitError, PlanMismatch, RankLost, StoreError, format_frames
 from flops_fit.pipeline.configuration import identity, selected
 from flops_fit.pipeline.settings import PipelineConfig

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import torch
 
+from flops_fit.announced import announced_processes
 from flops_fit.claims.time_left import rough_seconds
-from flops_fit.distributed import announced_processes
 from flops_fit.errors import LaunchError
 from flops_fit.memory import free_host_bytes
 from flops_fit.recipes.trunks import group_by_trunk

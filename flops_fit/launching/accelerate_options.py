@@ -1,16 +1,10 @@
-"""The machine and its launcher: what is here, and what `accelerate launch` was asked for."""
+"""Options of `accelerate launch`: each is taken up or contradicted in words."""
 
 import logging
 import os
-import platform
-import sys
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
-import torch
-
-from flops_fit.distributed import announced_processes
+from flops_fit.announced import launcher_option
 from flops_fit.errors import LaunchError
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
@@ -58,7 +52,7 @@ def launched_precision(precision: Precision) -> Precision:
             f"the launcher asks for --dynamo_backend {backend}, and the engine compiles models itself. Launch with "
             "--dynamo_backend no, and choose with train.compile=auto, always or never."
         )
-    steps = os.environ.get("ACCELERATE_GRADIENT_ACCUMULATION_STEPS") or _launcher_option("gradient_accumulation_steps")
+    steps = os.environ.get("ACCELERATE_GRADIENT_ACCUMULATION_STEPS") or launcher_option("gradient_accumulation_steps")
     if steps not in (None, "1", "auto"):
         logger.warning(
             "--gradient_accumulation_steps %s has no effect: the batch is the recipe's (sweep.recipe.batch_tokens), "
@@ -90,55 +84,3 @@ def _agreed(precision: Precision, launched: str) -> Precision:
 
 def _is_set(variable: str) -> bool:
     return os.environ.get(variable, "false").lower() == "true"
-
-
-def _launcher_option(name: str) -> str | None:
-    """Reads an option off the launcher's command line (on Linux): it exports this one with DeepSpeed only."""
-    try:
-        words = Path(f"/proc/{os.getppid()}/cmdline").read_text().split("\0")
-    except OSError:
-        return None
-    is_launcher = any(word.endswith("/accelerate") or word.startswith("accelerate.") for word in words)
-    return option_of(words, name) if is_launcher else None
-
-
-def option_of(words: Sequence[str], name: str) -> str | None:
-    """Returns the value of ``--name VALUE`` or ``--name=VALUE``, also written with hyphens; None without it."""
-    for i, word in enumerate(words):
-        key, equals, value = word.partition("=")
-        if key.startswith("--") and key[2:].replace("-", "_") == name:
-            return value if equals else next(iter(words[i + 1 : i + 2]), None)
-    return None
-
-
-def describe_machine() -> dict[str, Any]:
-    """Returns what an issue needs to know, as plain values: versions, cores, memory, devices, world."""
-    import accelerate
-    import numpy
-    import transformers
-
-    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    return {
-        "python": sys.version.split()[0],
-        "platform": platform.platform(),
-        "torch": torch.__version__,
-        "accelerate": accelerate.__version__,
-        "transformers": transformers.__version__,
-        "numpy": numpy.__version__,
-        "cores": os.cpu_count(),
-        "cores_usable": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "cpu_threads": torch.get_num_threads(),
-        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-        "memory_total_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
-        "device": "cpu" if device is None else str(device),
-        "devices": 0 if device is None else torch.accelerator.device_count(),
-        "gpus": _gpus(),
-        "world_size": announced_processes(),
-    }
-
-
-def _gpus() -> list[dict[str, Any]]:
-    if not torch.cuda.is_available():
-        return []
-    found = map(torch.cuda.get_device_properties, range(torch.cuda.device_count()))
-    return [{"name": gpu.name, "memory_bytes": gpu.total_memory} for gpu in found]

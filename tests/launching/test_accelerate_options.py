@@ -7,15 +7,15 @@ import sys
 import pytest
 from support import REPO
 
-from flops_fit import launching
+from flops_fit.announced import option_of
 from flops_fit.errors import LaunchError
-from flops_fit.launching import launched_precision, option_of
+from flops_fit.launching.accelerate_options import IGNORED, REFUSED, launched_precision
 
 
 @pytest.fixture(autouse=True)
 def no_launcher(monkeypatch):
     for name in (
-        *launching.REFUSED, *launching.IGNORED, "ACCELERATE_MIXED_PRECISION", "ACCELERATE_DYNAMO_BACKEND",
+        *REFUSED, *IGNORED, "ACCELERATE_MIXED_PRECISION", "ACCELERATE_DYNAMO_BACKEND",
         "ACCELERATE_GRADIENT_ACCUMULATION_STEPS",
     ):  # fmt: skip
         monkeypatch.delenv(name, raising=False)
@@ -88,7 +88,10 @@ def test_an_option_is_read_in_each_way_it_can_be_written(words):
 def test_the_launcher_says_nothing_of_accumulation_and_it_is_contradicted_all_the_same(tmp_path):
     """`accelerate launch` exports the number with DeepSpeed only."""
     script = tmp_path / "script.py"
-    script.write_text("from flops_fit.launching import launched_precision\nprint('USED', launched_precision('auto'))\n")
+    script.write_text(
+        "from flops_fit.launching.accelerate_options import launched_precision\n"
+        "print('USED', launched_precision('auto'))\n"
+    )
     done = subprocess.run(
         [sys.executable, "-m", "accelerate.commands.launch", "--config_file",
          REPO / "launch" / "accelerate" / "single_gpu.yaml", "--mixed_precision", "bf16",

@@ -1,0 +1,95 @@
+"""Launcher processes: started, told to stop, and the exit codes of what they start, which they do not pass on.
+
+torchrun and `accelerate launch` return 1 for whatever a process returned. So each process that is started here writes
+its code into a folder (`report_exit_code`), and the command that started the launcher ends with what it finds there.
+"""
+
+import contextlib
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import FrameType
+
+from flops_fit.errors import LaunchError
+from flops_fit.launching.commands import Command
+
+EXIT_CODES = "FLOPS_FIT_EXIT_CODES"
+PREEMPTED = 75
+# The first that any process ended with is the command's: one that was stopped because of another's error says 75.
+CODES_BY_WEIGHT = (2, 74, 1, 130, PREEMPTED, 3, 4, 0)
+PR_SET_PDEATHSIG = 1
+
+
+def run_command(command: Command) -> int:
+    """Runs a launcher until it ends; returns the exit code that its processes agree on.
+
+    SIGTERM and SIGINT reach the launcher once, and it waits for its processes. Where this process is killed, the
+    launcher is asked to stop.
+
+    Raises:
+        LaunchError: If it fails before one of its processes could report.
+    """
+    with tempfile.TemporaryDirectory(prefix="flops-fit-") as folder:
+        # A session of its own: Ctrl-C is for this process, which passes it on. One thread, so preexec_fn is safe.
+        with subprocess.Popen(
+            command.argv, env=os.environ | command.environment | {EXIT_CODES: folder}, start_new_session=True,
+            preexec_fn=_stop_with_parent if sys.platform == "linux" else None,
+        ) as process, _passing_on(process) as received:  # fmt: skip
+            code = process.wait()
+        codes = [int(path.read_text()) for path in Path(folder).iterdir()]
+    return _joint_code(codes, code, received)
+
+
+@contextlib.contextmanager
+def report_exit_code() -> Iterator[None]:
+    """Writes the exit code of this process for `run_command`, where that has started it."""
+    folder = os.environ.get(EXIT_CODES)
+    try:
+        yield
+    except SystemExit as stop:
+        if folder is not None and Path(folder).is_dir():
+            code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+            (Path(folder) / str(os.getpid())).write_text(str(code))
+        raise
+
+
+def _joint_code(codes: Sequence[int], launcher_code: int, received: Sequence[int]) -> int:
+    for code in CODES_BY_WEIGHT:
+        if code in codes:
+            return code
+    if received:
+        return 130 if received[0] == signal.SIGINT else PREEMPTED
+    if launcher_code == 0:
+        return 0
+    raise LaunchError(
+        f"the launcher ended with code {launcher_code}, and none of its processes could say why: it did not start "
+        "them, or they were killed (out of memory?). Its messages stand above."
+    )
+
+
+@contextlib.contextmanager
+def _passing_on(process: "subprocess.Popen[bytes]") -> Iterator[list[int]]:
+    """Passes the first SIGTERM or SIGINT on to a process; yields the list of those received."""
+    received: list[int] = []
+
+    def pass_on(number: int, _: FrameType | None) -> None:
+        received.append(number)
+        # SLURM sends SIGTERM to every process of a step, and torchrun gives up waiting at a second one.
+        if "SLURM_STEP_ID" not in os.environ or len(received) > 1:
+            process.send_signal(number)
+
+    before = {number: signal.signal(number, pass_on) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _stop_with_parent() -> None:
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -1,0 +1,1 @@
+"""Launcher files of flops-fit, found by `flops_fit.launching`."""
