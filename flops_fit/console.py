@@ -13,12 +13,20 @@ from flops_fit.quantities import count_of, format_bytes, format_count, format_fl
 if TYPE_CHECKING:  # numpy would double the time of `flops-fit --help`
     from rich.console import Console
 
-    from flops_fit.records import Rejection, RunResult, SweepPlan
+    from flops_fit.records import Experiment, Rejection, SweepPlan
     from flops_fit.store import Store
     from flops_fit.training.estimate import CostEstimate
 
-OUTCOMES = ("completed", "diverged", "failed", "pending")
-STYLES = {"completed": "green", "diverged": "yellow", "failed": "red", "pending": ""}
+ENDED = ("completed", "diverged", "failed")
+IN_WORK = ("running", "stale")
+STYLES = {
+    "completed": "green",
+    "diverged": "yellow",
+    "failed": "red",
+    "running": "cyan",
+    "stale": "yellow",
+    "pending": "",
+}
 # Of a table that goes to a file or a pipe, where no line has to fit a window.
 WIDTH_OF_FILES = 160
 
@@ -48,53 +56,41 @@ def print_plan(plan: "SweepPlan", cost: "CostEstimate | None" = None) -> None:
 
 
 def print_status(store: "Store") -> None:
-    """Prints what has run, per budget, what did not complete and why, and how to go on."""
+    """Prints what has run, per budget, who trains what, what did not complete and why, and how to go on."""
+    from flops_fit.claims import run_states, sweep_status
+
     status, plan = sweep_status(store), store.plan
-    ended = status["total"] - status["pending"]
+    ended = sum(status[state] for state in ENDED)
     share = status["flops_done"] / status["flops_total"]
     name = plan.task_name or plan.model_cls_name
     print(f"{store.root}: {name}, {_describe_size(plan)}.")
-    counts = ", ".join(f"{status[outcome]} {outcome}" for outcome in OUTCOMES)
+    shown = [state for state in STYLES if status[state] or state not in IN_WORK]
+    counts = ", ".join(f"{status[state]} {state}" for state in shown)
     done = f"{ended} of {count_of(status['total'], 'run')} ended, {share:.0%} of the FLOPs done: {counts}."
     _stdout().print(f"{done}\n", markup=False)
-    ended_as = {r.experiment.experiment_id: r.status for r in store.results()}
+    state_of = {s.experiment.experiment_id: s.state for s in run_states(store)}
     rows = []
     for budget in plan.compute_budgets:
         runs = [e for e in plan.experiments if e.compute_budget == budget]
-        by_outcome = Counter(ended_as.get(e.experiment_id, "pending") for e in runs)
-        rows.append((format_flops(budget), *(str(by_outcome[outcome] or "-") for outcome in OUTCOMES)))
-    print_table(("budget", *OUTCOMES), rows, styles=("", *STYLES.values()))
-    if status["problems"]:
-        print("\nNot completed:")
-        problems = [(p["experiment_id"], p["status"], p["reason"]) for p in status["problems"]]
-        print_table(("run", "outcome", "reason"), problems, justify="left", styles=("", "red", ""))
+        by_state: Counter[str] = Counter(state_of[e.experiment_id] for e in runs)
+        rows.append((format_flops(budget), *(str(by_state[state] or "-") for state in shown)))
+    print_table(("budget", *shown), rows, styles=("", *(STYLES[state] for state in shown)))
+    _print_workers(status)
+    for title, key in (("Not completed", "problems"), ("To go on, after an attempt without a result", "interrupted")):
+        if status[key]:
+            print(f"\n{title}:")
+            ends = [(p["experiment_id"], p["status"], p["reason"]) for p in status[key]]
+            print_table(("run", "outcome", "reason"), ends, justify="left", styles=("", "red", ""))
     print("".join(f"\n{line}" for line in _next_steps(store, status)))
 
 
-def print_pending(store: "Store", *, retry_failed: bool, as_json: bool = False) -> None:
+def print_pending(store: "Store", pending: "Sequence[Experiment]", *, as_json: bool = False) -> None:
     """Prints the runs that `flops-fit train` would train."""
-    pending = store.pending(retry_failed=retry_failed)
     if as_json:
         print_json({"pending": [e.experiment_id for e in pending]})
         return
     rows = [(e.experiment_id, format_flops(e.compute_budget), str(e.size_param_value)) for e in pending]
     print_table(("run", "budget", store.plan.size_param), rows)
-
-
-def sweep_status(store: "Store") -> dict[str, Any]:
-    """Counts a sweep's runs and FLOPs by outcome and lists the runs that did not complete."""
-    results = store.results()
-    counts: dict[str, Any] = {name: sum(r.status == name for r in results) for name in OUTCOMES[:3]}
-    counts["pending"] = store.plan.num_experiments - len(results)
-    counts["total"] = store.plan.num_experiments
-    counts["flops_done"] = float(sum(_planned_flops(r) for r in results if r.status != "failed"))
-    counts["flops_total"] = store.plan.total_flops
-    counts["problems"] = [
-        {"experiment_id": r.experiment.experiment_id, "status": r.status, "reason": _last_line(r.reason)}
-        for r in results
-        if r.status != "completed"
-    ]
-    return counts
 
 
 def print_json(value: Any) -> None:
@@ -183,20 +179,33 @@ def _span(values: Sequence[str]) -> str:
     return values[0] if len(values) == 1 else f"{values[0]}..{values[-1]}"
 
 
+def _print_workers(status: dict[str, Any]) -> None:
+    rows = []
+    for worker in status["workers"]:
+        rate, age = worker["steps_per_second"], worker["beat_age_seconds"]
+        rows.append(
+            (
+                worker["experiment_id"], worker["state"], f"{worker['host'] or '?'}:{worker['pid'] or '?'}",
+                str(worker["attempt"]), f"{worker['step'] or 0}/{worker['num_steps']}",
+                "-" if rate is None else f"{rate:.3g}", "-" if age is None else f"{format_seconds(age)} ago",
+            )
+        )  # fmt: skip
+    if rows:
+        print()
+        header = ("run", "state", "worker", "attempt", "step", "steps/s", "heartbeat")
+        print_table(header, rows, justify="left", styles=("", "cyan", "", "", "", "", ""))
+    if status["seconds_left"] and (status["workers"] or status["pending"]):
+        workers = max(1, status["running"])
+        print(f"\nAbout {format_seconds(status['seconds_left'])} left with {count_of(workers, 'worker')}.")
+
+
 def _next_steps(store: "Store", status: dict[str, Any]) -> list[str]:
     steps = []
-    if status["pending"]:
-        steps.append(f"Next: `flops-fit train {store.root}` trains the {count_of(status['pending'], 'pending run')}.")
+    if status["pending"] or status["stale"]:
+        waiting = count_of(status["pending"] + status["stale"], "pending run")
+        steps.append(f"Next: `flops-fit train {store.root}` trains the {waiting}.")
     if status["failed"]:
         steps.append(f"Next: `flops-fit train {store.root} --retry-failed` tries the failed ones again.")
-    if status["completed"] and not status["pending"]:
+    if status["completed"] and not (status["pending"] or status["running"] or status["stale"]):
         steps.append(f"Next: `flops-fit fit {store.root}` fits scaling laws.")
     return steps
-
-
-def _planned_flops(result: "RunResult") -> float:
-    return result.experiment.flops_per_token * result.experiment.num_tokens
-
-
-def _last_line(text: str | None) -> str:
-    return (text or "").strip().rsplit("\n", 1)[-1]

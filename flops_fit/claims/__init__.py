@@ -14,9 +14,10 @@ from flops_fit.claims.attempt import Attempt, Superseded, end_attempt, open_clai
 from flops_fit.claims.board import Board, Lease
 from flops_fit.claims.heart import Hold
 from flops_fit.claims.status import RunState, run_states
+from flops_fit.claims.summary import STATES, sweep_status
 from flops_fit.claims.worker import Worker, this_worker
 
 __all__ = [
-    "Attempt", "Board", "Hold", "Lease", "RunState", "Superseded", "Worker", "end_attempt", "open_claims", "read_beat",
-    "run_states", "this_worker",
+    "STATES", "Attempt", "Board", "Hold", "Lease", "RunState", "Superseded", "Worker", "end_attempt", "open_claims",
+    "read_beat", "run_states", "sweep_status", "this_worker",
 ]  # fmt: skip

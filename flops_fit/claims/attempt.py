@@ -34,6 +34,8 @@ class Claim:
     """Steps of the newest checkpoint when the attempt began."""
     claimed_at: str
     """UTC, for people; no clock is compared with another."""
+    lease_seconds: float = 600.0
+    """Of the worker's settings."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +92,9 @@ def beat_path(root: Path, name: str, attempt: int) -> Path:
     return root / "claims" / f"{name}.{attempt}.hb"
 
 
-def publish_claim(store: Store, run: Experiment, attempt: int, worker: Worker) -> Claim | None:
+def publish_claim(
+    store: Store, run: Experiment, attempt: int, worker: Worker, *, lease_seconds: float = 600.0
+) -> Claim | None:
     """Publishes an attempt; None where another worker was first."""
     claim = Claim(
         experiment_id=run.experiment_id,
@@ -98,6 +102,7 @@ def publish_claim(store: Store, run: Experiment, attempt: int, worker: Worker) -
         worker=worker,
         checkpoint_step=store.checkpoint_step(run.experiment_id),
         claimed_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        lease_seconds=lease_seconds,
     )
     is_mine = publish(claim_path(store.root, run.experiment_id, attempt), record_bytes(claim))
     return claim if is_mine else None

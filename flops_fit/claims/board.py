@@ -72,7 +72,7 @@ class Board:
             StoreError: If the disk refuses.
         """
         for run, number in self._candidates():
-            claim = publish_claim(self.store, run, number, self.worker)
+            claim = publish_claim(self.store, run, number, self.worker, lease_seconds=self.lease.seconds)
             # A result may have come between the look and the claim, from a worker that was thought to be gone.
             if claim is not None and not self.store.has_result(run.experiment_id):
                 return Attempt(store=self.store, experiment=run, number=number, claim=claim)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from flops_fit.claims.attempt import Beat, Claim, beat_path, claim_path, read_beat, read_claim
+from flops_fit.claims.board import Lease
 from flops_fit.claims.worker import Worker, is_gone, this_worker
 from flops_fit.records import Experiment, RunResult
 from flops_fit.store import Listing, Store
@@ -39,17 +40,17 @@ class RunState:
         return (self.beat.steps - self.beat.first_step) / self.beat.seconds
 
 
-def run_states(store: Store, *, lease_seconds: float = 600.0) -> tuple[RunState, ...]:
+def run_states(store: Store) -> tuple[RunState, ...]:
     """Returns the state of each run of the plan, in its order; writes nothing.
 
     Raises:
         InputError: If a result cannot be read.
     """
     listing, me = store.listing(), this_worker()
-    return tuple(_state(store, run, listing, me, lease_seconds) for run in store.plan.experiments)
+    return tuple(_state(store, run, listing, me) for run in store.plan.experiments)
 
 
-def _state(store: Store, run: Experiment, listing: Listing, me: Worker, lease_seconds: float) -> RunState:
+def _state(store: Store, run: Experiment, listing: Listing, me: Worker) -> RunState:
     name = run.experiment_id
     newest = listing.newest(name)
     outcome = store.outcome(name, listing)
@@ -61,7 +62,8 @@ def _state(store: Store, run: Experiment, listing: Listing, me: Worker, lease_se
     claim, beat = read_claim(store.root, name, newest), read_beat(store.root, name, newest)
     age = _age(beat_path(store.root, name, newest))
     age = _age(claim_path(store.root, name, newest)) if age is None else age
-    is_stale = age is None or age > lease_seconds or (claim is not None and is_gone(claim.worker, me))
+    lease = Lease().seconds if claim is None else claim.lease_seconds
+    is_stale = age is None or age > lease or (claim is not None and is_gone(claim.worker, me))
     return RunState(
         experiment=run, state="stale" if is_stale else "running", attempts=newest, claim=claim, beat=beat,
         beat_age_seconds=age,

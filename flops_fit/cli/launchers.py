@@ -2,6 +2,7 @@
 
 import os
 import shlex
+from collections.abc import Sequence
 from typing import Annotated, NoReturn
 
 import typer
@@ -9,7 +10,6 @@ import typer
 from flops_fit.console import print_json, print_message
 from flops_fit.errors import InputError
 from flops_fit.launching import LaunchOptions, batch_job, launcher_command, run_command, submit
-from flops_fit.store import open_store
 
 PANEL = "Launchers"
 
@@ -38,10 +38,11 @@ Time = Annotated[str | None, typer.Option(help="slurm: time limit, such as 04:00
 Partition = Annotated[str | None, typer.Option(help="slurm: partition of the cluster.", rich_help_panel=PANEL)]
 
 
-def train_options(*, workers: str | None, retry_failed: bool, as_json: bool) -> tuple[str, ...]:
+def train_options(*, workers: str | None, retry_failed: bool, only: Sequence[str], as_json: bool) -> tuple[str, ...]:
     """Returns the words that the started processes get, too."""
     words = () if workers is None else ("--workers", workers)
-    return (*words, *["--retry-failed"] * retry_failed, *["--json"] * as_json)
+    filters = [word for text in only for word in ("--only", text)]
+    return (*words, *filters, *["--retry-failed"] * retry_failed, *["--json"] * as_json)
 
 
 def launch(options: LaunchOptions, *, dry_run: bool, as_json: bool) -> NoReturn:
@@ -51,6 +52,8 @@ def launch(options: LaunchOptions, *, dry_run: bool, as_json: bool) -> NoReturn:
         InputError: If the folder's sweep was made from Python.
         StoreError: If the folder holds no sweep.
     """
+    from flops_fit.store import open_store
+
     open_store(options.directory)
     if not (options.directory / "config.yaml").is_file():
         raise InputError(

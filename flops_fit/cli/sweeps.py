@@ -27,19 +27,24 @@ from flops_fit.cli.paths import check_output_folder, check_sweep_folder
 from flops_fit.console import (
     is_main_process,
     print_json,
+    print_message,
     print_pending,
     print_plan,
     print_status,
-    sweep_status,
 )
 from flops_fit.launching import LaunchOptions
+from flops_fit.quantities import count_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from flops_fit.fitting.trust import Trust
+    from flops_fit.records import Experiment
     from flops_fit.result import Result
     from flops_fit.store import Store
 
 FAILED_RUNS = 3
+HELD_BY_OTHERS = 4
 
 
 @app.command(cls=PlanCommand)
@@ -93,6 +98,10 @@ def train(
     directory: Annotated[Path, typer.Argument(help="A sweep's folder, made by `flops-fit run`.")],
     workers: Annotated[str | None, typer.Option(help="Processes that train runs in parallel, or auto.")] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Train failed runs again.")] = False,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(help="Only such runs: num_params>=1e8, compute_budget<1e18, experiment_id=ID, ..."),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only list what would be trained, or print what would be started.")
     ] = False,
@@ -109,12 +118,14 @@ def train(
     """Train the runs of a sweep that have no result yet, also under torchrun, accelerate launch and SLURM."""
     from flops_fit.errors import PlanMismatch
     from flops_fit.store import open_store
+    from flops_fit.store.filters import choose_runs, parse_filters
 
     check_sweep_folder(directory)
+    filters = parse_filters(only or ())
     options = LaunchOptions(
         directory=directory.absolute(), launcher=launcher, processes=processes, sharded=sharded, nodes=nodes,
         array=array, gpus=gpus, time=time, partition=partition,
-        train_options=train_options(workers=workers, retry_failed=retry_failed, as_json=as_json),
+        train_options=train_options(workers=workers, retry_failed=retry_failed, only=only or (), as_json=as_json),
     )  # fmt: skip
     if options.launcher != "local":
         launch(options, dry_run=dry_run, as_json=as_json)
@@ -124,8 +135,10 @@ def train(
     config = read_config(directory / "config.yaml")
     engine = with_workers(config.train, workers)
     store = open_store(directory)
+    chosen = choose_runs(store.plan.experiments, filters)
     if dry_run:
-        print_pending(store, retry_failed=retry_failed, as_json=as_json)
+        pending = [run for run in store.pending(retry_failed=retry_failed) if run in chosen]
+        print_pending(store, pending, as_json=as_json)
         return
     task = build_task(config.task)
     if task.fingerprint != store.plan.task_fingerprint:
@@ -135,15 +148,21 @@ def train(
             "Start a new folder with `flops-fit run out=DIR`, or restore what it was planned with."
         )
     with contextlib.redirect_stdout(sys.stderr):  # What a model prints is no result.
-        train_into(store, task, engine, remake_task=partial(build_task, config.task), retry_failed=retry_failed)
+        train_into(
+            store, task, engine, remake_task=partial(build_task, config.task), retry_failed=retry_failed,
+            only={run.experiment_id for run in chosen}, wait=False,
+        )  # fmt: skip
     if as_json and is_main_process():
+        from flops_fit.claims import sweep_status
+
         print_json(sweep_status(store))
-    _exit_for(store)
+    _exit_for(store, chosen)
 
 
 @app.command()
 def status(directory: Annotated[Path, typer.Argument(help="A sweep's folder.")], as_json: AsJson = False) -> None:
     """Show sweep progress: what is done, pending or failed, and why."""
+    from flops_fit.claims import sweep_status
     from flops_fit.store import open_store
 
     check_sweep_folder(directory)
@@ -156,6 +175,7 @@ def status(directory: Annotated[Path, typer.Argument(help="A sweep's folder.")],
 
 def _print_result(result: "Result", store: "Store", as_json: bool) -> "Trust":
     """Prints the fit and a prediction at ten times the largest budget; returns whether to trust it."""
+    from flops_fit.claims import sweep_status
     from flops_fit.reporting import format_summary
 
     can_predict = result.laws.recommended is not None
@@ -180,6 +200,13 @@ def _print_result(result: "Result", store: "Store", as_json: bool) -> "Trust":
     return trust
 
 
-def _exit_for(store: "Store") -> None:
-    if any(r.status == "failed" for r in store.results()):
+def _exit_for(store: "Store", chosen: "Sequence[Experiment] | None" = None) -> None:
+    outcomes = [store.outcome(run.experiment_id) for run in chosen or store.plan.experiments]
+    if None in outcomes:
+        left = sum(outcome is None for outcome in outcomes)
+        print_message(
+            f"{count_of(left, 'run')} left, which other workers hold; `flops-fit status {store.root}` shows them."
+        )
+        raise typer.Exit(HELD_BY_OTHERS)
+    if any(outcome is not None and outcome.status == "failed" for outcome in outcomes):
         raise typer.Exit(FAILED_RUNS)

@@ -37,7 +37,10 @@ def test_status_counts_the_runs(sweep_dir, call):
     assert code == 0
     status = json.loads(out)
     assert status.pop("flops_done") == status.pop("flops_total") > 0
-    assert status == {"completed": 20, "diverged": 0, "failed": 0, "pending": 0, "total": 20, "problems": []}
+    assert status == {
+        "completed": 20, "diverged": 0, "failed": 0, "running": 0, "stale": 0, "pending": 0, "total": 20,
+        "workers": [], "problems": [], "interrupted": [], "seconds_left": 0.0,
+    }  # fmt: skip
 
 
 def test_train_of_a_finished_sweep_has_nothing_to_do(sweep_dir, call):
