@@ -12,6 +12,8 @@ from flops_fit.launching.options import LaunchOptions
 # How long processes that were asked to stop have to reach a common step and write a checkpoint. torchrun itself waits
 # for 30 s; SLURM ends a job at its limit or at the end of its grace time in any case.
 GRACE_SECONDS = 300
+# torchrun's own and SIGUSR1, which else ends it at once and leaves its processes behind.
+SIGNALS = "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +39,7 @@ def launcher_command(
         ConfigError: If such a step does not say where its first node is.
     """
     train = ("-m", "flops_fit", "train", str(options.directory), *options.train_options)
-    variables = {"PET_SHUTDOWN_TIMEOUT": str(GRACE_SECONDS)}
+    variables = {"PET_SHUTDOWN_TIMEOUT": str(GRACE_SECONDS), "PET_SIGNALS_TO_HANDLE": SIGNALS}
     if options.launcher == "accelerate":
         _refuse_many_nodes(environment)
         config = packaged_launch() / "accelerate" / ("fsdp.yaml" if options.sharded else "ddp.yaml")

@@ -22,14 +22,15 @@ EXIT_CODES = "FLOPS_FIT_EXIT_CODES"
 PREEMPTED = 75
 # The first that any process ended with is the command's: one that was stopped because of another's error says 75.
 CODES_BY_WEIGHT = (2, 74, 1, 130, PREEMPTED, 3, 4, 0)
+PASSED_ON = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 PR_SET_PDEATHSIG = 1
 
 
 def run_command(command: Command) -> int:
     """Runs a launcher until it ends; returns the exit code that its processes agree on.
 
-    SIGTERM and SIGINT reach the launcher once, and it waits for its processes. Where this process is killed, the
-    launcher is asked to stop.
+    SIGTERM, SIGUSR1 and SIGINT reach the launcher once, and it waits for its processes. Where this process is killed,
+    the launcher is asked to stop.
 
     Raises:
         LaunchError: If it fails before one of its processes could report.
@@ -74,16 +75,16 @@ def _joint_code(codes: Sequence[int], launcher_code: int, received: Sequence[int
 
 @contextlib.contextmanager
 def _passing_on(process: "subprocess.Popen[bytes]") -> Iterator[list[int]]:
-    """Passes the first SIGTERM or SIGINT on to a process; yields the list of those received."""
+    """Passes signals on to a process; yields the list of those received."""
     received: list[int] = []
 
     def pass_on(number: int, _: FrameType | None) -> None:
         received.append(number)
-        # SLURM sends SIGTERM to every process of a step, and torchrun gives up waiting at a second one.
+        # SLURM sends its signals to every process of a step, and torchrun gives up waiting at a second one.
         if "SLURM_STEP_ID" not in os.environ or len(received) > 1:
             process.send_signal(number)
 
-    before = {number: signal.signal(number, pass_on) for number in (signal.SIGTERM, signal.SIGINT)}
+    before = {number: signal.signal(number, pass_on) for number in PASSED_ON}
     try:
         yield received
     finally:

@@ -40,6 +40,7 @@ AccountingStorageType=accounting_storage/none
 SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU
 SchedulerParameters=batch_sched_delay=1,bf_interval=5,sched_interval=5
+EnforcePartLimits=ALL
 ReturnToService=2
 KillWait=20
 MinJobAge=3600
@@ -57,8 +58,8 @@ SlurmdPidFile={root}/slurmd.%n.pid
 SlurmctldLogFile={root}/slurmctld.log
 SlurmdLogFile={root}/slurmd.%n.log
 NodeName=n[1-2] NodeHostname={host} NodeAddr=127.0.0.1 Port=[{ports}] CPUs=4 RealMemory=1000 Gres=gpu:2 State=UNKNOWN
-PartitionName=low Nodes=ALL Default=YES MaxTime=60 State=UP PriorityTier=1 GraceTime=30
-PartitionName=high Nodes=ALL MaxTime=60 State=UP PriorityTier=10 PreemptMode=OFF
+PartitionName=low Nodes=ALL Default=YES MaxTime=1-00 State=UP PriorityTier=1 GraceTime=30
+PartitionName=high Nodes=ALL MaxTime=1-00 State=UP PriorityTier=10 PreemptMode=OFF
 """
 # Files that exist everywhere stand for the devices; with Count= alone SLURM drains the node.
 GRES_CONF = """
