@@ -21,7 +21,7 @@ SBIN = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbi
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scontrol", "sinfo", "scancel")
 NODES = ("n1", "n2")
 # Where jobs find the tests' task.
-PYTHONPATH = os.pathsep.join([str(REPO / "tests"), str(REPO / "tests" / "slurm")])
+PYTHONPATH = str(REPO / "tests")
 # A SLURM step of its own starts within a second here; a loaded machine gets this long for anything it starts.
 PATIENCE = 60.0
 
