@@ -161,7 +161,7 @@ def _describe_launch(plan: "SweepPlan", processes: "Mapping[str, int]") -> str:
     smallest, most = min(run.num_params for run in large), max(processes.values())
     together = f"--only 'num_params>={smallest}' --launcher torchrun --processes {most} --sharded"
     return (
-        f"{count_of(len(large), 'run')} of N >= {format_count(smallest)} do not fit on one device like this. Train them "
+        f"{count_of(len(large), 'run')} of N >= {format_count(smallest)} do not fit on one device here. Train them "
         f"on {most} together, `flops-fit train DIR {together}`, and the others on one each, `flops-fit train DIR "
         f"--only 'num_params<{smallest}' --workers N`; both at the same time, if you like."
     )
