@@ -11,6 +11,7 @@
     |- RankLost         another process of the run has ended or hangs                  exit 75
     |- StoreError       the output folder cannot be read or written                    exit 74
     |  |- PlanMismatch  it belongs to another sweep                                    exit 2
+    |  |- LeaseHeld     another worker uses it, and it cannot be shared                exit 4
     `- ExperimentError  one run cannot go on; it is recorded and the sweep continues   exit 3
        |- DataExhausted, ModelFailed
 
@@ -73,6 +74,12 @@ class PlanMismatch(StoreError):
     """The output folder belongs to another sweep."""
 
     exit_code = 2
+
+
+class LeaseHeld(StoreError):
+    """Another worker uses the output folder, and its file system allows one alone."""
+
+    exit_code = 4
 
 
 class ExperimentError(FlopsFitError, RuntimeError):

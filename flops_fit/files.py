@@ -16,6 +16,8 @@ from flops_fit.errors import StoreError
 
 # A temporary file this old was left by a process that was killed, not by one that is writing now.
 ABANDONED_SECONDS = 3600
+# What file systems without hard links say: FAT, some of FUSE, and mounts of other machines' folders.
+NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EMLINK)
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}")
 
 
@@ -120,12 +122,43 @@ def _make_folder(path: Path) -> None:
         sync(folder.parent)
 
 
+def links_work(folder: Path) -> bool:
+    """Whether a file in ``folder`` can get a second name, and one that is taken is refused.
+
+    Raises:
+        OSError: If nothing can be written there.
+    """
+    first, second = folder / f".one.{uuid.uuid4().hex}", folder / f".two.{uuid.uuid4().hex}"
+    try:
+        first.touch()
+        os.link(first, second)
+        try:
+            os.link(first, second)
+        except FileExistsError:
+            return True
+        return False
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+        return False
+    finally:
+        first.unlink(missing_ok=True)
+        second.unlink(missing_ok=True)
+
+
 def _link(temporary: Path, path: Path) -> bool:
     try:
         os.link(temporary, path)
     except FileExistsError:
         # On NFS the reply to a link that succeeded can be lost; two names of one file prove that it did.
         return temporary.stat().st_nlink == 2
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+        # Of two processes at once both may believe to be first here: such a folder is for one (`claims.folder`).
+        if path.exists():
+            return False
+        temporary.rename(path)
     return True
 
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from flops_fit.api.single_run import subject_of
+from flops_fit.claims import admitted, this_worker
 from flops_fit.console import is_main_process
 from flops_fit.distributed import open_world
 from flops_fit.errors import PlanError, StoreError
@@ -155,7 +156,10 @@ def train_into(
         check_loss_is_mean(task, smallest.size_param_value, smallest.num_params)
     workers = worker_count(settings, pending)
     try:
-        with _progress_of(store, pending, progress) as notify, signals_ask_to_stop():
+        with _admitted(store) as shares, _progress_of(store, pending, progress) as notify, signals_ask_to_stop():
+            if not shares:
+                logger.warning("%s: its file system has no hard links, so one worker alone trains in it.", store.root)
+                workers = 1
             if workers > 1 and remake_task is not None and (settings.workers != "auto" or is_portable(remake_task)):
                 train_with_workers(
                     remake_task, pending, store, workers=workers, settings=settings,
@@ -169,6 +173,10 @@ def train_into(
     finally:
         if is_main_process():
             store.write_view("results.csv", store.results_csv())
+
+
+def _admitted(store: Store) -> AbstractContextManager[bool]:
+    return admitted(store.root, this_worker()) if is_main_process() else nullcontext(True)
 
 
 def _progress_of(

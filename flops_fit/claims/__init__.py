@@ -12,12 +12,13 @@ the exclusive publishing of attempts and results. No lock, no database, no serve
 
 from flops_fit.claims.attempt import Attempt, Superseded, end_attempt, open_claims, read_beat
 from flops_fit.claims.board import Board, Lease
+from flops_fit.claims.folder import FolderAbilities, admitted, try_folder
 from flops_fit.claims.heart import Hold
 from flops_fit.claims.status import RunState, run_states
 from flops_fit.claims.summary import STATES, sweep_status
 from flops_fit.claims.worker import Worker, this_worker
 
 __all__ = [
-    "STATES", "Attempt", "Board", "Hold", "Lease", "RunState", "Superseded", "Worker", "end_attempt", "open_claims",
-    "read_beat", "run_states", "sweep_status", "this_worker",
+    "STATES", "Attempt", "Board", "FolderAbilities", "Hold", "Lease", "RunState", "Superseded", "Worker", "admitted",
+    "end_attempt", "open_claims", "read_beat", "run_states", "sweep_status", "this_worker", "try_folder",
 ]  # fmt: skip

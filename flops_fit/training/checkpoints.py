@@ -6,6 +6,7 @@ does not match its manifest is ignored. Tensors are safetensors, the rest is JSO
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 import uuid
@@ -24,6 +25,8 @@ from flops_fit.files import storage_errors
 # A half-written folder older than this belongs to a killed process, not to one that is writing.
 ABANDONED_SECONDS = 3600
 FILES = ("tensors.safetensors", "state.json")
+
+logger = logging.getLogger(__name__)
 
 
 def tensors_of(
@@ -85,8 +88,9 @@ def load_checkpoint(
     world: World,
     last_step: int | None = None,
     engine: dict[str, Any] | None = None,
+    owner: str | None = None,
 ) -> dict[str, Any] | None:
-    """Loads the newest intact checkpoint; the main process chooses it for all.
+    """Loads the newest intact checkpoint; the main process chooses it for all. One that is damaged is passed over.
 
     Args:
         folder: Holds the checkpoints.
@@ -96,23 +100,29 @@ def load_checkpoint(
         world: All processes call this.
         last_step: Only checkpoints of up to so many steps.
         engine: Only checkpoints of this ``state["engine"]``.
+        owner: Only checkpoints of this ``state["owner"]``, the run or trunk that wrote it; None: of any.
 
     Returns:
         The saved state with its ``losses``, or None if there is none.
     """
-    newest = _newest(folder, last_step, engine) if world.is_main else None
+    newest = _newest(folder, last_step, engine, owner) if world.is_main else None
     name = world.agree(None if newest is None else newest.name)
     if name is None:
         return None
     return world.together(lambda: _load(folder / name, model, optimizer, average), waiting=world.is_sharded)
 
 
-def _newest(folder: Path, last_step: int | None, engine: dict[str, Any] | None) -> Path | None:
+def _newest(folder: Path, last_step: int | None, engine: dict[str, Any] | None, owner: str | None) -> Path | None:
     for path in sorted(folder.glob("step-*"), reverse=True):
-        if (last_step is None or int(path.name[5:]) <= last_step) and _is_intact(path):
-            saved = json.loads((path / FILES[1]).read_text())
-            if engine is None or saved["engine"] == engine:
-                return path
+        if not path.name[5:].isdigit() or (last_step is not None and int(path.name[5:]) > last_step):
+            continue
+        saved = _state_of(path)
+        if saved is None:
+            logger.warning("%s is damaged and is not used", path)
+        elif owner is not None and saved.get("owner", owner) != owner:
+            logger.warning("%s is of another run and is not used", path)
+        elif engine is None or saved["engine"] == engine:
+            return path
     return None
 
 
@@ -158,11 +168,15 @@ def _manifest(folder: Path) -> dict[str, str]:
     return hashes
 
 
-def _is_intact(folder: Path) -> bool:
+def _state_of(folder: Path) -> dict[str, Any] | None:
+    """Reads the state of a checkpoint; None unless all its files are as they were written."""
     try:
-        return bool(json.loads((folder / "manifest.json").read_text()) == _manifest(folder))
-    except (OSError, ValueError):
-        return False
+        if json.loads((folder / "manifest.json").read_text()) != _manifest(folder):
+            return None
+        state = json.loads((folder / FILES[1]).read_text())
+    except (OSError, ValueError, RecursionError):
+        return None
+    return state if isinstance(state, dict) and state.get("step") == int(folder.name[5:]) else None
 
 
 def _sync(path: Path) -> None:

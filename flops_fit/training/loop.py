@@ -6,6 +6,7 @@ beyond rounding. Two things do depend on them: dropout masks are keyed by (seed,
 its statistics over a micro-batch.
 """
 
+import logging
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from flops_fit.data.randomness import Draws
 from flops_fit.distributed import World
 from flops_fit.recipes.optimizers import make_optimizer
 from flops_fit.recipes.schedules import learning_rate, trunk_steps
+from flops_fit.recipes.trunks import trunk_id
 from flops_fit.records import Experiment
 from flops_fit.tasks import Task, create_model
 from flops_fit.training.checkpoint_timer import CheckpointTimer
@@ -38,6 +40,8 @@ from flops_fit.training.settings import TrainSettings
 from flops_fit.training.step import Run, Wish, accumulate_alone, accumulate_together
 from flops_fit.training.weight_average import WeightAverage
 from flops_fit.training.weights import BestSoFar, EvaluationCallback
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -106,7 +110,7 @@ def train_model(
     recipe, total = experiment.recipe, experiment.num_tokens
     run = _start(task, experiment, world, choice)
     last_common = 0 if trunk_dir is None else trunk_steps(recipe, total)
-    _resume(run, run_dir, trunk_dir, last_common, world, choice)
+    _resume(run, experiment, run_dir, trunk_dir, last_common, world, choice)
     run.first_step = run.step
     run.replicas = Replicas(run.bare, run.parameters, world) if world.size > 1 else None
     progress = progress or Progress()
@@ -151,10 +155,10 @@ def train_model(
             if best is not None:
                 best.look(run.step, run.bare, run.parameters, run.average, choice.micro_batch)
             if is_fork and trunk_dir is not None:
-                _save(run, trunk_dir, world, settings, choice)
+                _save(run, trunk_dir, trunk_id(experiment), world, settings, choice)
             if is_due:
                 with checkpoints.timed():
-                    _save(run, run_dir / "checkpoints", world, settings, choice)
+                    _save(run, run_dir / "checkpoints", experiment.experiment_id, world, settings, choice)
                 hold.tick()
             if wish.stop:
                 leave(hold, superseded=wish.superseded)
@@ -218,26 +222,40 @@ def _first_scale(experiment: Experiment, world: World) -> float:
 
 
 def _resume(
-    run: Run, run_dir: Path, trunk_dir: Path | None, last_common: int, world: World, choice: EngineChoice
+    run: Run,
+    experiment: Experiment,
+    run_dir: Path,
+    trunk_dir: Path | None,
+    last_common: int,
+    world: World,
+    choice: EngineChoice,
 ) -> None:
     """Loads the run's newest checkpoint, or the newest state of its trunk before its own fork."""
     average = () if run.average is None else run.average.values
-    found = load_checkpoint(run_dir / "checkpoints", run.bare, run.optimizer, average, world=world)
+    found = load_checkpoint(
+        run_dir / "checkpoints", run.bare, run.optimizer, average, world=world, owner=experiment.experiment_id
+    )
     if found is None and trunk_dir is not None and last_common > 0:
         # Other arithmetic is another trunk: a branch must be what the run alone would have been.
         found = load_checkpoint(
             trunk_dir, run.bare, run.optimizer, average, world=world, last_step=last_common,
-            engine=choice.arithmetic(world.size),
+            engine=choice.arithmetic(world.size), owner=trunk_id(experiment),
         )  # fmt: skip
         run.steps_from_trunk = 0 if found is None else found["step"]
     elif found is not None:
         run.steps_from_trunk = found["steps_from_trunk"]
     if found is not None:
+        if world.is_main and found["engine"] != choice.arithmetic(world.size):
+            logger.warning(
+                "run %s goes on with other arithmetic (%s, before: %s): its loss may differ by rounding from that of "
+                "a run that was never interrupted", experiment.experiment_id, choice.arithmetic(world.size),
+                found["engine"],
+            )  # fmt: skip
         run.step, run.losses = found["step"], found["losses"]
         run.scaler.load_state_dict(found["scaler"])
 
 
-def _save(run: Run, folder: Path, world: World, settings: TrainSettings, choice: EngineChoice) -> None:
+def _save(run: Run, folder: Path, owner: str, world: World, settings: TrainSettings, choice: EngineChoice) -> None:
     if not (world.is_main or world.is_sharded):
         return
     # Putting a sharded model together takes all processes.
@@ -245,6 +263,7 @@ def _save(run: Run, folder: Path, world: World, settings: TrainSettings, choice:
     if world.is_main:
         state = {
             "step": run.step,
+            "owner": owner,
             "steps_from_trunk": run.steps_from_trunk,
             "scaler": run.scaler.state_dict(),
             "engine": choice.arithmetic(world.size),

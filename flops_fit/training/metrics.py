@@ -11,6 +11,7 @@ from accelerate.tracking import filter_trackers
 
 from flops_fit.distributed import World
 from flops_fit.errors import ConfigError
+from flops_fit.files import replace_file, storage_errors
 from flops_fit.memory import peak_resident_bytes
 from flops_fit.records import Experiment
 from flops_fit.schema import to_plain
@@ -32,7 +33,7 @@ class MetricsLog:
         settings: TrainSettings,
         choice: EngineChoice,
     ) -> None:
-        self._file: IO[str] | None = None
+        self._file: IO[bytes] | None = None
         self._world, self._choice = world, choice
         self._flops_per_token = experiment.measured_flops_per_token or experiment.flops_per_token
         self._tokens = first_step * experiment.recipe.batch_tokens
@@ -40,9 +41,11 @@ class MetricsLog:
         if settings.trackers:
             _start_trackers(world.accelerator, settings.trackers, run_dir, experiment)
         if world.is_main:
-            path = run_dir / "metrics.jsonl"
-            _cut(path, first_step)
-            self._file = path.open("a", encoding="utf-8")
+            self._path = run_dir / "metrics.jsonl"
+            with storage_errors(self._path):
+                _cut(self._path, first_step)
+                # Unbuffered: each line is one write, to the end of the file.
+                self._file = self._path.open("ab", buffering=0)
 
     def write(
         self, step: int, *, tokens: int, loss: float, learning_rate: float, gradient_norm: torch.Tensor | None
@@ -64,8 +67,8 @@ class MetricsLog:
             "seconds": round(now - self._started, 3),
         }
         self._tokens, self._last = tokens, time.perf_counter()
-        self._file.write(json.dumps(values) + "\n")
-        self._file.flush()
+        with storage_errors(self._path):
+            self._file.write((json.dumps(values) + "\n").encode())
         if self._world.accelerator.trackers:
             self._world.accelerator.log({k: v for k, v in values.items() if k != "step"}, step=step)
 
@@ -108,27 +111,20 @@ def _memory_bytes(device: torch.device) -> int:
     return peak_resident_bytes()
 
 
-def steps_logged(run_dir: Path) -> int:
-    """Returns the last step in the log of a run, 0 without one."""
-    lines = _complete_lines(run_dir / "metrics.jsonl")
-    return int(json.loads(lines[-1])["step"]) if lines else 0
-
-
 def _cut(path: Path, last_step: int) -> None:
-    """Cuts off the lines of later steps, and one that a kill has left unfinished; what stays is not written again."""
-    if not path.is_file():
-        return
-    end = 0
-    with path.open("r+b") as file:
-        for line in file:
-            if not line.endswith(b"}\n") or json.loads(line)["step"] > last_step:
-                break
-            end += len(line)
-        file.truncate(end)
+    """Leaves out the lines of later steps, and what a kill has left unfinished.
+
+    In a new file, so that a worker that was taken over and wakes up writes to the old one.
+    """
+    if path.is_file():
+        lines = path.read_bytes().splitlines(keepends=True)
+        replace_file(path, b"".join(line for line in lines if 0 < _step_of(line) <= last_step))
 
 
-def _complete_lines(path: Path) -> list[str]:
-    if not path.is_file():
-        return []
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    return [line for line in lines if line.endswith("}\n")]
+def _step_of(line: bytes) -> int:
+    """The step of a line; 0 where it is none of ours."""
+    try:
+        values = json.loads(line) if line.endswith(b"}\n") else {}
+        return int(values["step"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return 0

@@ -71,7 +71,7 @@ def train_sweep(
     board = Board(store, runs, this_worker(), lease, settings.share_trunks, retry or {}) if world.is_main else None
     left = TimeLeft(group_by_trunk(runs, share_trunks=settings.share_trunks), eval_tokens=eval_tokens(task, settings))
     by_id = {run.experiment_id: run for run in runs}
-    results = []
+    results: list[RunResult] = []
     while True:
         attempt, turn = _next_turn(board, world, wait=wait)
         if turn == "stop":

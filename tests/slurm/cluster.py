@@ -20,6 +20,8 @@ from support import REPO
 SBIN = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scontrol", "sinfo", "scancel")
 NODES = ("n1", "n2")
+# Where jobs find the tests' task.
+PYTHONPATH = os.pathsep.join([str(REPO / "tests"), str(REPO / "tests" / "slurm")])
 # A SLURM step of its own starts within a second here; a loaded machine gets this long for anything it starts.
 PATIENCE = 60.0
 
@@ -84,7 +86,7 @@ class Cluster:
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), SBIN]),
             "SLURM_CONF": str(root / "slurm.conf"),
             "OMP_NUM_THREADS": "1",
-            "PYTHONPATH": str(REPO / "tests" / "slurm"),
+            "PYTHONPATH": PYTHONPATH,
         }
         (root / "state").mkdir()
         for node in NODES:
@@ -114,6 +116,22 @@ class Cluster:
 
     def start_node(self, node: str) -> None:
         self.run("slurmd", "-N", node)
+
+    def kill_node(self, node: str) -> None:
+        """Kills all of a node at once: its daemon, the steps' daemons and every process of a job there."""
+        os.kill(self.pid(f"slurmd.{node}"), signal.SIGKILL)
+        tasks = [process for process in Path("/proc").glob("[0-9]*") if self._is_on(process, node)]
+        stepds = {_status(process, "PPid") for process in tasks}
+        stepds = {pid for pid in stepds if _status(Path("/proc", pid), "Name") == "slurmstepd"}
+        for pid in [*stepds, *(process.name for process in tasks)]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGKILL)
+
+    def _is_on(self, process: Path, node: str) -> bool:
+        with contextlib.suppress(OSError):
+            variables = (process / "environ").read_bytes().split(b"\0")
+            return {f"SLURM_CONF={self.root}/slurm.conf".encode(), f"SLURMD_NODENAME={node}".encode()} <= {*variables}
+        return False
 
     def stop(self) -> None:
         for name in (*(f"slurmd.{node}" for node in NODES), "slurmctld", "munge"):
@@ -171,6 +189,13 @@ class Cluster:
         queue = self.run("squeue", "-r", "-t", "all")
         logs = sorted(self.root.rglob("*.out")) + sorted(self.root.glob("*.log"))
         return queue + "".join(f"\n== {log}\n{log.read_text(errors='replace')[-3000:]}" for log in logs)
+
+
+def _status(process: Path, name: str) -> str:
+    with contextlib.suppress(OSError):
+        lines = (process / "status").read_text().splitlines()
+        return next((line.split()[1] for line in lines if line.startswith(f"{name}:")), "")
+    return ""
 
 
 def _free_ports(count: int) -> list[int]:

@@ -7,13 +7,15 @@ import subprocess
 import sys
 
 import pytest
-from cluster import Cluster, missing_programs
+from cluster import PYTHONPATH, Cluster, missing_programs
 
-# A minute of training on one core.
+# Half a minute of training on one core: 8 runs of 4 to 8 sizes, 93,408 samples.
 SWEEP = [
-    "sweep=smoke", "sweep.compute_budgets=[4e9,8e9]", "sweep.num_sizes_per_budget=4", "train.precision=fp32",
-    "train.checkpoint_seconds=0.5", "train.micro_batch_samples=4",
+    "task.factory=paced:paced_chain", "task.options={}", "sweep=smoke", "sweep.compute_budgets=[1e9,2e9]",
+    "sweep.num_sizes_per_budget=4", "sweep.max_size=64", "sweep.limits.max_epochs=100", "train.precision=fp32",
+    "train.micro_batch_samples=16", "train.checkpoint_seconds=0.5",
 ]  # fmt: skip
+ENV = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": PYTHONPATH}
 
 
 @pytest.fixture(scope="session")
@@ -46,6 +48,18 @@ def sweep(reference, tmp_path):
     return planned(reference, tmp_path / "sweep")
 
 
+@pytest.fixture
+def pace(cluster, tmp_path, monkeypatch):
+    """Sets how many seconds a sample takes in the processes that start from now on."""
+    file = tmp_path / "pace"
+    monkeypatch.setitem(cluster.env, "PACE_FILE", str(file))
+
+    def set_pace(seconds: float) -> None:
+        file.write_text(str(seconds))
+
+    return set_pace
+
+
 @pytest.fixture(scope="session")
 def losses(reference):
     return losses_of(reference)
@@ -76,6 +90,5 @@ def losses_of(folder):
 
 
 def command(argv):
-    env = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(argv, capture_output=True, text=True, env=env, timeout=600)
+    done = subprocess.run(argv, capture_output=True, text=True, env=ENV, timeout=600)
     assert done.returncode == 0, done.stderr[-3000:]

@@ -52,7 +52,7 @@ def flops_fit(*arguments):
     ("stopped_by", "code", "next_workers"),
     [
         pytest.param(signal.SIGINT, 130, "2", marks=pytest.mark.slow),
-        pytest.param(signal.SIGTERM, -15, "1", marks=pytest.mark.slow),
+        pytest.param(signal.SIGTERM, 75, "1", marks=pytest.mark.slow),
         pytest.param(signal.SIGKILL, -9, "auto", marks=pytest.mark.slow),
     ],
 )

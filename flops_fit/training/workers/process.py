@@ -26,7 +26,9 @@ LAUNCHER_VARIABLES = (
     "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "ROLE_RANK", "MASTER_ADDR", "MASTER_PORT",
 )  # fmt: skip
 # A worker asked to stop does so between two steps, with a checkpoint; after this long it is killed.
-GRACE_SECONDS = 60.0
+GRACE_SECONDS = 30.0
+# Where a person waits at the keyboard.
+INTERRUPT_SECONDS = 10.0
 
 logger = logging.getLogger(__name__)
 

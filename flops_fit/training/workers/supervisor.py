@@ -5,6 +5,7 @@ parent can see is how a process ended: it publishes that, and a run that kills t
 """
 
 import logging
+import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +23,15 @@ from flops_fit.store import Store
 from flops_fit.tasks import Task
 from flops_fit.training.settings import TrainSettings
 from flops_fit.training.sweep import ProgressCallback, log_shared_flops
-from flops_fit.training.workers.process import Place, WorkerProcess, places, portable, stop
+from flops_fit.training.workers.process import (
+    GRACE_SECONDS,
+    INTERRUPT_SECONDS,
+    Place,
+    WorkerProcess,
+    places,
+    portable,
+    stop,
+)
 
 # Workers that may die before they are ready, until the command fails.
 DEATHS_AT_START = 2
@@ -170,7 +179,8 @@ class _Supervisor:
             KeyboardInterrupt: The same for Ctrl-C.
         """
         if (asked := stop_asked()) is not None:
-            stop(self.workers)
+            stop(self.workers, seconds=INTERRUPT_SECONDS if asked == signal.SIGINT else GRACE_SECONDS)
+            self.workers.clear()
             raise preempted_by(asked)
         now, lease = time.monotonic(), self.board.lease
         if now - self._looked < min(lease.beat_seconds, self.settings.stall_seconds / 10):
