@@ -1,17 +1,14 @@
 """Fake training: a hash chain of some milliseconds a step, with checkpoints, whose end is known without running it."""
 
-import contextlib
 import hashlib
 import json
-import os
 import shutil
 import time
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 
 from flops_fit.claims import Hold, Superseded
-from flops_fit.files import storage_errors, sync
+from flops_fit.files import publish_folder
 from flops_fit.records import Experiment, Recipe, RunResult, SweepPlan
 
 RECIPE = Recipe(batch_tokens=16, learning_rate=0.01, warmup_tokens=16)
@@ -84,7 +81,8 @@ def train(
             hold.look()
             if hold.is_superseded:
                 raise Superseded("another worker has taken over this run")
-            save(folder, step, state)
+            with hold.unless_superseded():
+                save(folder, step, state)
     return RunResult(
         experiment=run, status="completed", loss=loss_of(state), loss_std_error=0.01, tokens_seen=run.num_tokens,
         flops_spent=run.flops_per_token * run.num_tokens, wall_seconds=0.0, steps=step, environment=environment,
@@ -92,23 +90,15 @@ def train(
 
 
 def save(folder: Path, step: int, state: str) -> None:
-    """Saves a checkpoint by the protocol of `training.checkpoints`: aside, manifest, sync, rename, then the older go."""
+    """Saves a checkpoint as `training.checkpoints` does, then the older ones go."""
+
+    def fill(aside: Path) -> None:
+        (aside / "state.json").write_text(json.dumps({"step": step, "state": state}))
+        (aside / "manifest.json").write_text(json.dumps(_hash(aside / "state.json")))
+
     final = folder / f"step-{step:08d}"
-    aside = folder / f".{final.name}.{uuid.uuid4().hex}"
-    with storage_errors(folder):
-        if not final.exists():
-            try:
-                aside.mkdir(parents=True)
-                (aside / "state.json").write_text(json.dumps({"step": step, "state": state}))
-                (aside / "manifest.json").write_text(json.dumps(_hash(aside / "state.json")))
-                for path in (*aside.iterdir(), aside):
-                    sync(path)
-                # A worker that was thought to be gone may have been first: its checkpoint is the same.
-                with contextlib.suppress(FileExistsError) if final.exists() else contextlib.nullcontext():
-                    os.rename(aside, final)  # noqa: PTH104  (the name that file_faults counts)
-            finally:
-                shutil.rmtree(aside, ignore_errors=True)
-            sync(folder)
+    if not final.exists():
+        publish_folder(final, fill)
         for old in sorted(folder.glob("step-*"))[:-KEPT]:
             shutil.rmtree(old, ignore_errors=True)
 
