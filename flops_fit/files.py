@@ -93,6 +93,29 @@ def replace_large_file(path: Path, write: Callable[[Path], object]) -> None:
             shutil.rmtree(aside, ignore_errors=True)
 
 
+def publish_folder(path: Path, fill: Callable[[Path], object]) -> bool:
+    """Lets ``fill`` write a folder's files, and creates ``path`` as that folder, whole and once: aside, sync, rename.
+
+    Returns:
+        False if ``path`` was there already; it is then left as it is.
+
+    Raises:
+        StoreError: If the disk refuses; ``path`` does not exist then.
+    """
+    aside = _temporary(path)
+    with storage_errors(path):
+        try:
+            aside.mkdir(parents=True)
+            fill(aside)
+            for entry in (*aside.iterdir(), aside):
+                sync(entry)
+            created = _rename_folder(aside, path)
+            sync(path.parent)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+    return created
+
+
 def is_temporary(path: Path) -> bool:
     """Whether this is a file of ours that is not in its place yet, or never came there."""
     return _TEMPORARY.fullmatch(path.name) is not None
@@ -120,6 +143,17 @@ def _make_folder(path: Path) -> None:
     for folder in reversed(missing):
         folder.mkdir(exist_ok=True)
         sync(folder.parent)
+
+
+def _rename_folder(aside: Path, path: Path) -> bool:
+    """A folder that is not empty is not replaced by renaming: who comes second is told."""
+    try:
+        aside.rename(path)
+    except OSError:
+        if not path.exists():
+            raise
+        return False
+    return True
 
 
 def links_work(folder: Path) -> bool:

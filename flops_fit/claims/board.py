@@ -17,7 +17,7 @@ from flops_fit.claims.attempt import (
 )
 from flops_fit.claims.time_left import rough_seconds
 from flops_fit.claims.worker import UNKNOWN, Worker, is_gone
-from flops_fit.recipes.trunks import group_by_trunk
+from flops_fit.recipes.trunks import TrunkRuns, group_by_trunk
 from flops_fit.records import Experiment
 from flops_fit.store import Listing, Store
 
@@ -64,6 +64,11 @@ class Board:
     share_trunks: bool = True
     retry: Mapping[str, int] = field(default_factory=dict)
     _seen: dict[str, _Seen] = field(default_factory=dict)
+    _trunks: Sequence[TrunkRuns] = field(init=False)
+
+    def __post_init__(self) -> None:
+        # Once: the ids of trunks are hashes of recipes, and a waiting worker looks every second.
+        self._trunks = group_by_trunk(self.runs, share_trunks=self.share_trunks)
 
     def take(self) -> Attempt | None:
         """Takes the first free run; None where none is free now.
@@ -94,7 +99,7 @@ class Board:
     def _next_runs(self) -> Iterator[tuple[Experiment, Listing]]:
         """The shortest open run of each trunk."""
         listing = self.store.listing()
-        for trunk in group_by_trunk(self.runs, share_trunks=self.share_trunks):
+        for trunk in self._trunks:
             waiting = [run for run in trunk if not self._is_over(run, listing)]
             if waiting:
                 yield waiting[0], listing
@@ -108,7 +113,7 @@ class Board:
 
     def _candidates(self) -> list[tuple[Experiment, int]]:
         listing, found = self.store.listing(), []
-        for trunk in group_by_trunk(self.runs, share_trunks=self.share_trunks):
+        for trunk in self._trunks:
             waiting = [run for run in trunk if not self._is_over(run, listing)]
             if waiting and (number := self._next_attempt(waiting[0], listing)) is not None:
                 misses = self._misses(waiting[0], listing)

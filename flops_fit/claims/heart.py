@@ -1,9 +1,11 @@
 """Heartbeats of an attempt, and the watch over its progress, in a thread beside the training."""
 
+import contextlib
 import logging
 import os
 import threading
 import time
+from collections.abc import Iterator
 from typing import Self
 
 from flops_fit.claims.attempt import Attempt, Beat
@@ -73,6 +75,21 @@ class Hold:
         """Looks at the folder for another worker's attempt or result, as before something is written."""
         if self.attempt is not None and self.attempt.is_superseded():
             self._is_superseded = True
+
+    @contextlib.contextmanager
+    def unless_superseded(self) -> Iterator[None]:
+        """Within this a checkpoint is written, whose folder another worker that has taken over may have removed.
+
+        Raises:
+            StoreError: If the disk refuses for any other reason.
+        """
+        try:
+            yield
+        except StoreError as error:
+            self.look()
+            if not self._is_superseded:
+                raise
+            logger.warning("no checkpoint, since another worker has taken over: %s", error)
 
     def __enter__(self) -> Self:
         self._beat()

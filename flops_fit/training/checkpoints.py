@@ -7,9 +7,7 @@ does not match its manifest is ignored. Tensors are safetensors, the rest is JSO
 import hashlib
 import json
 import logging
-import os
 import shutil
-import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +18,7 @@ from torch import nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from flops_fit.distributed import World
-from flops_fit.files import storage_errors
+from flops_fit.files import publish_folder, storage_errors
 
 # A half-written folder older than this belongs to a killed process, not to one that is writing.
 ABANDONED_SECONDS = 3600
@@ -59,20 +57,14 @@ def save_checkpoint(
     final = folder / f"step-{state['step']:08d}"
     if final.exists():
         return
-    temporary = folder / f".{final.name}.{uuid.uuid4().hex}"
+
+    def fill(aside: Path) -> None:
+        save_file(tensors | {"losses": torch.tensor(losses, dtype=torch.float64)}, aside / FILES[0])
+        (aside / FILES[1]).write_text(json.dumps(state))
+        (aside / "manifest.json").write_text(json.dumps(_manifest(aside)))
+
+    publish_folder(final, fill)
     with storage_errors(folder):
-        try:
-            temporary.mkdir(parents=True)
-            save_file(tensors | {"losses": torch.tensor(losses, dtype=torch.float64)}, temporary / FILES[0])
-            (temporary / FILES[1]).write_text(json.dumps(state))
-            (temporary / "manifest.json").write_text(json.dumps(_manifest(temporary)))
-            for path in (*temporary.iterdir(), temporary):
-                _sync(path)
-            if not final.exists():
-                temporary.rename(final)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-        _sync(folder)
         now = final.stat().st_mtime
         abandoned = [p for p in folder.glob(".step-*") if now - p.stat().st_mtime > ABANDONED_SECONDS]
         for old in (*abandoned, *sorted(folder.glob("step-*"))[:-keep]):
@@ -177,11 +169,3 @@ def _state_of(folder: Path) -> dict[str, Any] | None:
     except (OSError, ValueError, RecursionError):
         return None
     return state if isinstance(state, dict) and state.get("step") == int(folder.name[5:]) else None
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

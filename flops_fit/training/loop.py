@@ -155,9 +155,10 @@ def train_model(
             if best is not None:
                 best.look(run.step, run.bare, run.parameters, run.average, choice.micro_batch)
             if is_fork and trunk_dir is not None:
-                _save(run, trunk_dir, trunk_id(experiment), world, settings, choice)
+                with hold.unless_superseded():
+                    _save(run, trunk_dir, trunk_id(experiment), world, settings, choice)
             if is_due:
-                with checkpoints.timed():
+                with checkpoints.timed(), hold.unless_superseded():
                     _save(run, run_dir / "checkpoints", experiment.experiment_id, world, settings, choice)
                 hold.tick()
             if wish.stop:

@@ -1,0 +1,104 @@
+"""The judge of a storm: reads the audits of all workers and the store, like a Jepsen history."""
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from fake_training import true_loss
+
+from flops_fit.store import Store
+
+Fact = dict[str, Any]
+
+
+def read_facts(folder: Path) -> list[Fact]:
+    """Reads all audits, by time; a line that a kill has torn is left out."""
+    facts = []
+    for path in folder.iterdir():
+        for line in path.read_text().splitlines():
+            try:
+                facts.append(json.loads(line))
+            except ValueError:
+                continue
+    return sorted(facts, key=lambda fact: fact["at"])
+
+
+def judge(store: Store, facts: Sequence[Fact], deaths: Mapping[int, float], lease_seconds: float) -> dict[str, Any]:
+    """Counts what a sweep under faults came to.
+
+    Args:
+        store: After all workers have ended.
+        facts: Of `read_facts`.
+        deaths: When each process was killed or had ended, by its id.
+        lease_seconds: Of the workers.
+
+    Returns:
+        The figures. ``lost``, ``altered`` and ``duplicated`` count results, ``overlaps`` claims of a run whose holder
+        lived and had beaten within the lease; all four must be 0.
+    """
+    results = {r.experiment.experiment_id: r for r in store.results()}
+    won: dict[str, list[Fact]] = defaultdict(list)
+    for fact in facts:
+        if fact["kind"] == "publish" and fact["is_mine"]:
+            won[fact["id"]].append(fact)
+    lost = altered = duplicated = 0
+    for run in store.plan.experiments:
+        result, publications = results.get(run.experiment_id), won[run.experiment_id]
+        lost += result is None or result.status != "completed"
+        if result is not None:
+            writers = [{"pid": fact["pid"], "attempt": fact["attempt"]} for fact in publications]
+            is_true = result.loss == true_loss(run) and result.tokens_seen == run.num_tokens
+            altered += not is_true or (bool(writers) and result.environment not in writers)
+        duplicated += len(publications) > 1
+    steps = sum(fact["kind"] == "step" for fact in facts)
+    return {
+        "runs": len(store.plan.experiments),
+        "lost": lost,
+        "altered": altered,
+        "duplicated": duplicated,
+        "overlaps": len(_overlaps(facts, deaths, lease_seconds)),
+        "takeovers_from_the_living": _takeovers_from_the_living(facts, deaths),
+        "second_results_refused": sum(fact["kind"] == "publish" and not fact["is_mine"] for fact in facts),
+        "superseded": sum(fact["kind"] == "superseded" for fact in facts),
+        "attempts": sum(fact["kind"] == "claim" for fact in facts),
+        "steps": steps,
+        "steps_needed": sum(run.num_steps for run in store.plan.experiments),
+    }
+
+
+def _overlaps(facts: Sequence[Fact], deaths: Mapping[int, float], lease_seconds: float) -> list[Fact]:
+    """Claims that no silence justifies: the holder lived, and had beaten within the lease before the look."""
+    beats: dict[tuple[str, int], list[Fact]] = defaultdict(list)
+    holders: dict[tuple[str, int], Fact] = {}
+    over = {(f["id"], f["attempt"]): f["at"] for f in facts if f["kind"] in ("publish", "superseded")}
+    found = []
+    for fact in facts:
+        if fact["kind"] == "beat":
+            beats[fact["id"], fact["attempt"]].append(fact)
+        elif fact["kind"] == "claim":
+            holders[fact["id"], fact["attempt"]] = fact
+    for (name, attempt), claim in holders.items():
+        before = (name, attempt - 1)
+        holder = holders.get(before)
+        if holder is None or _is_over(holder, claim["at"], deaths, over.get(before)):
+            continue
+        # The look may be earlier than the claim: only what was there when it began had to be seen.
+        if any(b["at"] <= claim["looked"] and b["began"] > claim["at"] - lease_seconds for b in beats[before]):
+            found.append(claim)
+    return found
+
+
+def _takeovers_from_the_living(facts: Sequence[Fact], deaths: Mapping[int, float]) -> int:
+    claims = {(f["id"], f["attempt"]): f for f in facts if f["kind"] == "claim"}
+    over = {(f["id"], f["attempt"]): f["at"] for f in facts if f["kind"] in ("publish", "superseded")}
+    pairs = (((name, attempt - 1), claim) for (name, attempt), claim in claims.items())
+    return sum(
+        before in claims and not _is_over(claims[before], claim["at"], deaths, over.get(before))
+        for before, claim in pairs
+    )
+
+
+def _is_over(holder: Fact, at: float, deaths: Mapping[int, float], ended: float | None) -> bool:
+    return deaths.get(holder["pid"], float("inf")) <= at or (ended is not None and ended <= at)
