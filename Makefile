@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test slow lint clean
+.PHONY: demo test slow chaos lint clean
 
 demo: $(VENV)/installed
 	$(BIN)/flops-fit run train.workers=auto
@@ -13,6 +13,10 @@ test: $(VENV)/installed
 
 slow: $(VENV)/installed
 	$(BIN)/python -m pytest -q -m "slow and not gpu"
+
+# Kills, stops and errors at random, with a seed and figures in build/chaos.json; options: CHAOS="--kills 1000 --seed 7".
+chaos: $(VENV)/installed
+	OMP_NUM_THREADS=1 $(BIN)/python tests/chaos/run.py $(CHAOS)
 
 lint: $(VENV)/installed
 	$(BIN)/ruff format --check .

@@ -10,6 +10,18 @@ from fake_training import true_loss
 
 from flops_fit.store import Store
 
+MUST_BE_ZERO = (
+    "lost",
+    "altered",
+    "duplicated",
+    "overlaps",
+    "failures",
+    "failed_points",
+    "accepted_nonsense",
+    "untyped",
+)
+"""Figures of any stage that must not count anything."""
+
 Fact = dict[str, Any]
 
 
@@ -59,7 +71,6 @@ def judge(store: Store, facts: Sequence[Fact], deaths: Mapping[int, float], leas
         "altered": altered,
         "duplicated": duplicated,
         "overlaps": len(_overlaps(facts, deaths, lease_seconds)),
-        "takeovers_from_the_living": _takeovers_from_the_living(facts, deaths),
         "second_results_refused": sum(fact["kind"] == "publish" and not fact["is_mine"] for fact in facts),
         "superseded": sum(fact["kind"] == "superseded" for fact in facts),
         "attempts": sum(fact["kind"] == "claim" for fact in facts),
@@ -88,16 +99,6 @@ def _overlaps(facts: Sequence[Fact], deaths: Mapping[int, float], lease_seconds:
         if any(b["at"] <= claim["looked"] and b["began"] > claim["at"] - lease_seconds for b in beats[before]):
             found.append(claim)
     return found
-
-
-def _takeovers_from_the_living(facts: Sequence[Fact], deaths: Mapping[int, float]) -> int:
-    claims = {(f["id"], f["attempt"]): f for f in facts if f["kind"] == "claim"}
-    over = {(f["id"], f["attempt"]): f["at"] for f in facts if f["kind"] in ("publish", "superseded")}
-    pairs = (((name, attempt - 1), claim) for (name, attempt), claim in claims.items())
-    return sum(
-        before in claims and not _is_over(claims[before], claim["at"], deaths, over.get(before))
-        for before, claim in pairs
-    )
 
 
 def _is_over(holder: Fact, at: float, deaths: Mapping[int, float], ended: float | None) -> bool:
