@@ -134,6 +134,10 @@ class Cluster:
         return False
 
     def stop(self) -> None:
+        # Steps outlive the daemons: what a failed test left is ended first.
+        with contextlib.suppress(AssertionError, subprocess.TimeoutExpired):
+            self.run("scancel", "-u", getpass.getuser())
+            self.wait(lambda: not self.run("squeue", "-h"), seconds=40)
         for name in (*(f"slurmd.{node}" for node in NODES), "slurmctld", "munge"):
             with contextlib.suppress(FileNotFoundError, ValueError, ProcessLookupError):
                 os.kill(self.pid(name), signal.SIGTERM)
