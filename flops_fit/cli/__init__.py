@@ -10,11 +10,11 @@ import os
 import sys
 from collections.abc import Sequence
 
-from flops_fit.cli import fits, machine, pipelines, sweeps
+from flops_fit.cli import fits, machine, pipelines, studies, sweeps
 from flops_fit.cli.app import app
 from flops_fit.cli.failures import INTERRUPTED, USAGE, end_with
 
-__all__ = ["app", "fits", "machine", "main", "pipelines", "sweeps"]
+__all__ = ["app", "fits", "machine", "main", "pipelines", "studies", "sweeps"]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
