@@ -147,16 +147,22 @@ def common_compute(conditions: Mapping[str, ScalingLaws]) -> float:
 
 
 def common_law(conditions: Mapping[str, ScalingLaws]) -> str:
-    """Name of the law to compare by: the most preferred one that was fitted to all, one that converged if there is one.
+    """Name of the law to compare by: the recommended one where all recommend the same.
+
+    Else the most preferred one that was fitted to all, one that converged on all before others.
 
     Raises:
         FitError: If there is none.
     """
-    fitted = [n for n in preferred_methods() if all(_can_draw(laws, n) for laws in conditions.values())]
-    sound = [n for n in fitted if all(laws.laws[n].outcome == "converged" for laws in conditions.values())]
+    every = list(conditions.values())
+    fitted = [name for name in preferred_methods() if all(_can_draw(laws, name) for laws in every)]
+    recommended = {laws.recommended for laws in every}
+    if len(recommended) == 1 and recommended <= set(fitted):
+        return next(name for name in fitted if name in recommended)
     if not fitted:
         reasons = "; ".join(f"{name}: {', '.join(laws.methods) or 'none'}" for name, laws in conditions.items())
         raise FitError(f"no law was fitted to all conditions ({reasons}). Train more runs for those with fewer laws.")
+    sound = [name for name in fitted if all(laws.laws[name].outcome == "converged" for laws in every)]
     return (sound or fitted)[0]
 
 

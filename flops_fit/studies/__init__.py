@@ -1,15 +1,15 @@
 """Studies: a matrix of conditions, each trained through one typed configuration, with one manifest of what ran.
 
-    flops-fit study simulate study=dose_overlap_quick --out data
-    flops-fit study run study=dose_overlap_quick --phase-c-root data/phase_c --phase-d-root data/phase_d \\
-        --artifact-root A
+    flops-fit study simulate study=NAME --out data
+    flops-fit study run study=NAME --phase-c-root data/phase_c --phase-d-root data/phase_d --artifact-root A
+    flops-fit study status A
 
-A study (configs/study) is every dose with every view; a job is one of these conditions. `build_training_jobs` lists
-the jobs from names alone. `run_training_job` hands a job's `TrainingConfig` once to `legacy_params`, the dictionary of an
-older trainer, calls the job's runner and restores the dictionary. `main` is the command `flops-fit study`.
+A study (configs/study) is every dose with every view, and a job is one of these conditions. `build_training_jobs` lists
+the jobs from names alone. `run_training_job` hands a job's `TrainingConfig` once to `legacy_params`, the dictionary of
+an older trainer, calls the job's runner and restores the dictionary. `main` is the command `flops-fit study`.
 
-`matrix` jobs and filters · `legacy` configuration and bridge · `jobs` one job · `runners` their registry, `train` and
-`sweep` · `run` all jobs · `manifest` what ran · `compare` the laws of conditions · `plan` · `simulate`
+`matrix`: jobs and filters; `legacy`: configuration and bridge; `jobs`: one job; `runners`: their registry, with `train`
+and `sweep`; `run`: all jobs; `manifest`: what ran; `compare`: the laws of conditions; `plan`, `simulate`, `status`.
 """
 
 import importlib

@@ -49,7 +49,9 @@ def summary_of(result: Mapping[str, Any]) -> str:
     parts = [f"{name} {result[name]:.4g}" for name in MEASURES if isinstance(result.get(name), (int, float))]
     if isinstance(law := result.get("law"), Mapping):
         low, high = law["a_interval"]
-        parts.append(f"N_opt ~ C^{law['a']:.3f} [{low:.3f}, {high:.3f}], {law['runs_used']} runs")
+        parts.append(
+            f"N_opt ~ C^{law['a']:.3f} [{low:.3f}, {high:.3f}], {law['runs_used']} runs, trust: {law['trust']}"
+        )
     if isinstance(seconds := result.get("train_seconds"), (int, float)):
         parts.append(f"trained in {format_seconds(seconds)}")
     return ", ".join(parts)
