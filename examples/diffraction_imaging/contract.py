@@ -94,7 +94,7 @@ def load_patterns(path: str | Path, *, gridsize: int) -> Patterns:
     check = _Checks(path, _read(path))
     key = next((k for k in AMPLITUDE_KEYS if k in check.arrays), AMPLITUDE_KEYS[0])
     diffraction = check.array(key, np.float32, ("n", "N", "N"))
-    check.that(key, 0 < diffraction.size, "at least one pattern", f"the shape {diffraction.shape}")
+    check.that(key, diffraction.size > 0, "at least one pattern", f"the shape {diffraction.shape}")
     low, high = float(diffraction.min()), float(diffraction.max())
     is_amplitude = low >= 0 and high < MAX_AMPLITUDE
     check.that(key, is_amplitude, f"amplitudes from 0 to under {MAX_AMPLITUDE:g}", f"values from {low:g} to {high:g}")
@@ -158,7 +158,7 @@ class _Checks:
         found = self.integers("nn_indices", ("B", "4"))
         expected = f"numbers of patterns, from 0 to {count - 1}"
         got = f"{found.min()} to {found.max()}" if found.size else f"the shape {found.shape}"
-        self.that("nn_indices", found.size > 0 and 0 <= found.min() and found.max() < count, expected, got)
+        self.that("nn_indices", found.size > 0 and found.min() >= 0 and found.max() < count, expected, got)
         return found
 
     def metadata(self, gridsize: int) -> dict[str, Any]:

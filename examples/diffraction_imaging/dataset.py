@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 INPUT_MEAN = 0.5
 INPUT_STD = 0.5
-"""Of amplitudes under a probe of unit mean power, roughly: the same for all files, so that a trained network can be used
-on a file that it has never seen, and dose stays what it is, noise."""
+"""Of amplitudes under a probe of unit mean power, roughly: the same for all files, so that a trained network can be
+used on a file that it has never seen, and dose stays what it is, noise."""
 
 
 def normalise_input(amplitudes: torch.Tensor) -> torch.Tensor:

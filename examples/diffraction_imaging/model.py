@@ -1,6 +1,6 @@
 """A U-Net of one width (Ronneberger et al. 2015, arXiv:1505.04597): patterns in, a complex patch of the object out.
 
-Two levels down and up. Its skip connections matter: a network that squeezes all through a bottleneck learns slowly here,
+Two levels down and up. Its skip connections matter: through a bottleneck alone a network learns slowly here,
 because a defocused pattern is a shadow image that lies, pixel for pixel, over the patch.
 """
 

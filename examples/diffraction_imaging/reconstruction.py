@@ -14,7 +14,7 @@ from torch import nn
 
 CHUNK = 256
 MIN_RATE = 1e-3
-"""Photons per pixel that a reconstruction always predicts, as dark counts: a photon where none can be is no infinity."""
+"""Photons per pixel that a reconstruction always predicts, as dark counts: one photon in the dark is no infinity."""
 
 
 def measure_reconstruction(model: nn.Module, test_file: Path, *, gridsize: int) -> dict[str, float]:
