@@ -16,6 +16,7 @@
 
 import json
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,15 +115,16 @@ def load_patterns(path: str | Path, *, gridsize: int) -> Patterns:
 
 def _read(path: Path) -> dict[str, NDArray[Any]]:
     try:
-        with np.load(path, allow_pickle=False) as file:
-            if not isinstance(file, np.lib.npyio.NpzFile):
+        with path.open("rb") as handle:
+            file = np.load(handle, allow_pickle=False)
+            if isinstance(file, np.ndarray):
                 raise InputError(f"{path}: got a single array, expected an npz file of several by name. {ADVICE}")
-            return {key: file[key] for key in file.files}
+            return {key: np.asarray(file[key]) for key in file.files}
     except InputError:
         raise
     except FileNotFoundError as error:
         raise InputError(f"{path}: there is no such file, expected an npz file of patterns. {ADVICE}") from error
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(f"{path}: not readable as an npz file of plain arrays ({error}). {ADVICE}") from error
 
 
@@ -147,7 +149,7 @@ class _Checks:
         return found
 
     def integers(self, key: str, axes: tuple[str, ...]) -> NDArray[np.int64]:
-        return self._shaped(key, axes, "integer", lambda d: d.kind in "iu").astype(np.int64)
+        return self._shaped(key, axes, "integers", lambda d: d.kind in "iu").astype(np.int64)
 
     def groups(self, gridsize: int) -> NDArray[np.int64]:
         """Returns the patterns of each group, shape (B, gridsize**2)."""
@@ -186,7 +188,7 @@ class _Checks:
         self, key: str, axes: tuple[str, ...], kind: str, is_kind: Callable[[np.dtype[Any]], bool]
     ) -> NDArray[Any]:
         sizes = [str(self.sizes.get(axis, axis)) for axis in axes]
-        expected = f"a {kind} array of shape ({', '.join(sizes)}{',' if len(sizes) == 1 else ''})"
+        expected = f"{kind} of shape ({', '.join(sizes)}{',' if len(sizes) == 1 else ''})"
         found = self.arrays.get(key)
         if found is None:
             self.that(key, False, expected, f"only the keys {' '.join(sorted(self.arrays))}")
