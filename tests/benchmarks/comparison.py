@@ -2,10 +2,15 @@
 
     python tests/benchmarks/comparison.py [--worlds 100]
 
-A trial is two or three sweeps of five budgets with four sizes, a factor of 16 in compute, drawn from one law or from two
-with noise of 0.5 % between runs; or twice the same simulated world of `fitting/worlds.py`, some of which no law of this
-package describes. Where the truths are equal, at most one trial in ten may be said to differ.
+A trial is two or three sweeps of five budgets with four sizes, a factor of 16 in compute, drawn from one law or from
+two with noise of 0.5 % between runs; or twice the same simulated world of `fitting/worlds.py`, some of which no law of
+this package describes. Where the truths are equal, at most one trial in ten may be said to differ.
 """
+
+# ruff: noqa: E402, numpy reads the number of threads when it is imported.
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import argparse
 import sys
@@ -87,10 +92,8 @@ def main():
         started = time.perf_counter()
         differ, by_loss, by_exponent, loss_width, a_width = measure(make_tables, trials)
         seconds = time.perf_counter() - started
-        print(
-            f"{name:28s} {differ:6.2f} {by_loss:8.2f} {by_exponent:12.2f} {loss_width:13.1%} {a_width:9.2f} {seconds:9.0f}",
-            flush=True,
-        )
+        shares = f"{differ:6.2f} {by_loss:8.2f} {by_exponent:12.2f}"
+        print(f"{name:28s} {shares} {loss_width:13.1%} {a_width:9.2f} {seconds:9.0f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -119,7 +119,7 @@ def simulated_sweep(*, config, job, log_path):
     """A sweep whose losses follow a known law, with noise by its view; no model is trained."""
     task = make_tiny_task(config.train_data_file, config.test_data_file, gridsize=1)
     plan = plan_task(task, job.study.sweep)
-    store = create_store(job.artifact_dir / "sweep", plan, config="fit: {num_bootstraps: 20, max_hidden_budgets: 1}\n")
+    store = create_store(job.artifact_dir / "sweep", plan, config="fit: {num_bootstraps: 20, max_hidden_budgets: 0}\n")
     for result in simulate_results(plan, LAWS[job.view], 0.003, seed=len(job.view)):
         store.publish_result(result)
     laws = load_result(store.root).laws
