@@ -106,7 +106,8 @@ def plan(
     if as_json:
         rows = [
             {
-                "job_id": p.job.job_id, "size": p.size, "num_tokens": p.num_tokens, "num_params": p.num_params,
+                "job_id": p.job.job_id, "size": p.size, "num_samples": p.num_samples,
+                "num_params": p.num_params, "num_tokens": p.num_tokens,
                 "flops": p.flops, "epochs": p.epochs, "seconds": p.seconds, "has_data": p.has_data,
             }
             for p in planned
@@ -115,10 +116,11 @@ def plan(
         print_json({"study": study.name, "jobs": rows, "sweep_per_job": sweep})
         return
     print_table(
-        ("job", "size", "N", "D", "epochs", "FLOPs", "time here", "data"),
+        ("job", "size", "samples", "N", "D", "epochs", "FLOPs", "time here", "data"),
         [
             (
-                p.job.job_id, str(p.size), _known(p.num_params, format_count), format_count(p.num_tokens),
+                p.job.job_id, str(p.size), f"{p.num_samples:,}", _known(p.num_params, format_count),
+                _known(p.num_tokens, format_count),
                 _known(p.epochs, "{:.3g}".format), _known(p.flops, format_flops), _known(p.seconds, format_seconds),
                 "there" if p.has_data else "missing",
             )

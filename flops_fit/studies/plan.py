@@ -13,10 +13,12 @@ class PlannedJob:
 
     job: StudyJob
     size: int
-    num_tokens: int
+    num_samples: int
     has_data: bool
     num_params: int | None = None
     """N; None, as the next ones, without data."""
+    num_tokens: int | None = None
+    """D, in the task's data unit."""
     flops: float | None = None
     """Training FLOPs, as measured on the model."""
     epochs: float | None = None
@@ -39,7 +41,7 @@ def sweep_flops(job: StudyJob) -> float:
 def _plan(job: StudyJob, seconds: dict[int, float]) -> PlannedJob:
     training = job.study.training
     has_data = job.train_data_path.is_file() and job.test_data_path.is_file()
-    planned = PlannedJob(job=job, size=training.size, num_tokens=training.num_tokens, has_data=has_data)
+    planned = PlannedJob(job=job, size=training.size, num_samples=training.num_samples, has_data=has_data)
     if not has_data:
         return planned
     # Without data no model is built, and the table comes without torch.
@@ -49,12 +51,18 @@ def _plan(job: StudyJob, seconds: dict[int, float]) -> PlannedJob:
     from flops_fit.training.estimate import estimate_cost
 
     task = make_condition_task(*task_arguments(job.study, training_config(job)))
-    plan = plan_single_run(task, training.size, training.num_tokens, recipe=training.recipe, seed=job.study.seed)
+    num_tokens = training.num_samples * task.tokens_per_sample
+    plan = plan_single_run(task, training.size, num_tokens, recipe=training.recipe, seed=job.study.seed)
     (run,) = plan.experiments
     if job.gridsize not in seconds:
         with open_world() as world:
             seconds[job.gridsize] = estimate_cost(task, plan, world, engine_settings(job.study)).seconds
     epochs = None if task.unique_tokens is None else run.num_tokens / task.unique_tokens
     return replace(
-        planned, num_params=run.num_params, flops=plan.total_flops, epochs=epochs, seconds=seconds[job.gridsize]
+        planned,
+        num_params=run.num_params,
+        num_tokens=run.num_tokens,
+        flops=plan.total_flops,
+        epochs=epochs,
+        seconds=seconds[job.gridsize],
     )

@@ -50,8 +50,9 @@ class TrainingSettings:
 
     size: int
     """Value of the task's size parameter."""
-    num_tokens: int
-    """D, in the task's data unit."""
+    num_samples: int
+    """Training samples seen. D is this times the tokens of a sample, which differ between grid sizes, while a sample
+    costs about the same FLOPs: so all conditions are trained for the same compute."""
     recipe: RecipeRule = field(default_factory=RecipeRule)
 
 
@@ -92,7 +93,7 @@ class StudySpec:
                 raise ConfigError(f"study.{name}: got {getattr(self, name)!r}, expected package.module:function.")
         counts = {
             "data.patch": self.data.patch, "data.num_train": self.data.num_train, "data.num_test": self.data.num_test,
-            "training.size": self.training.size, "training.num_tokens": self.training.num_tokens,
+            "training.size": self.training.size, "training.num_samples": self.training.num_samples,
         }  # fmt: skip
         for key, count in counts.items():
             if count < 1:

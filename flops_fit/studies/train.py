@@ -32,7 +32,8 @@ def train_condition(*, config: TrainingConfig, job: StudyJob, log_path: Path) ->
     task = make_condition_task(*task_arguments(study, config))
     folder = workplace(job.artifact_dir, "train", task, study.training.recipe)
     result = train_one(
-        task, study.training.size, study.training.num_tokens, out=folder, recipe=study.training.recipe,
+        task, study.training.size, study.training.num_samples * task.tokens_per_sample, out=folder,
+        recipe=study.training.recipe,
         train_config=replace(engine_settings(study), keep_weights="final"), seed=study.seed,
     )  # fmt: skip
     if result.status != "completed":

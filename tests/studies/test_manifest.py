@@ -16,7 +16,7 @@ from flops_fit.studies.manifest import Header, entry_of, publish_entry, write_ma
 from flops_fit.studies.settings import DataSettings, StudySpec, TrainingSettings, View
 view = View(gridsizes=(1,), root="phase_c", files="{dose}_{split}.npz")
 study = StudySpec(name="s", simulate="a:b", task="a:b", measure="a:b", doses=(1, 2, 3, 4, 5, 6), views={"one": view},
-                  data=DataSettings(patch=8, num_train=8, num_test=8), training=TrainingSettings(size=1, num_tokens=1))
+                  data=DataSettings(patch=8, num_train=8, num_test=8), training=TrainingSettings(size=1, num_samples=1))
 root, number, count = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 jobs = build_training_jobs("C", "D", root, study=study)
 header = Header(study="s", study_jobs=tuple(j.job_id for j in jobs), phase_c_root="C", phase_d_root="D",

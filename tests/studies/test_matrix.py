@@ -92,7 +92,7 @@ def test_doses_are_written_without_a_point_where_they_are_whole():
         ("study.views.dense.files=all.npz", "{dose}"),
         ("study.views.dense.gridsizes=[]", "gridsizes"),
         ("study.views.dense.root=phase_e", "phase_c"),
-        ("study.training.num_token=5", "Did you mean 'num_tokens'"),
+        ("study.training.num_sample=5", "Did you mean 'num_samples'"),
         ("study.training.size=0", "at least 1"),
         ("study.task=nowhere", "package.module:function"),
         ("stdy.seed=1", "study"),

@@ -263,7 +263,7 @@ def test_a_real_training_is_measured_and_its_checkpoint_is_named_by_its_content(
     assert (result["num_tokens"], result["gridsize_seen"]) == (4096, 2)
     assert file_hash(tmp_path / "A" / result["checkpoint"]) == result["checkpoint_sha256"]
     # Other data train anew beside the old run, which they could not join.
-    code, _, err = study_run("--dose", "1000", "--view", "dense", "study.training.num_tokens=2048")
+    code, _, err = study_run("--dose", "1000", "--view", "dense", "study.training.num_samples=2048")
     assert code == 0, err
     assert manifest()["jobs"][0]["result"]["num_tokens"] == 2048
 
@@ -297,7 +297,7 @@ def test_simulate_makes_what_run_reads_and_says_how_to_go_on(capsys, groups, tmp
 def test_plan_lists_jobs_and_with_data_what_they_cost(capsys, groups, data):
     base = ["plan", "study=tiny", "--config-dir", groups, "--dose", "1000"]
     assert main(base) == 0
-    assert re.search(r"dose_1000-dense-gs2 +8 +- +4\.1k .*missing", capsys.readouterr().out)
+    assert re.search(r"dose_1000-dense-gs2 +8 +4,096 +- .*missing", capsys.readouterr().out)
     roots = ["--phase-c-root", data / "phase_c", "--phase-d-root", data / "phase_d"]
     assert main([*base, *roots, "--json"]) == 0
     jobs = json.loads(capsys.readouterr().out)["jobs"]

@@ -26,7 +26,7 @@ views:
 data: {patch: 8, num_train: 16384, num_test: 512}
 training:
   size: 8
-  num_tokens: 4096
+  num_samples: 4096
   recipe: {batch_tokens: 32, batch_exponent: 0, learning_rate: 0.01, learning_rate_exponent: 0}
 sweep:
   compute_budgets: [1.0e6, 2.0e6, 4.0e6, 8.0e6, 1.6e7]
