@@ -1,4 +1,4 @@
-"""A U-Net of one width (Ronneberger et al. 2015, arXiv:1505.04597): patterns in, a complex patch of the object out.
+"""A U-Net of one size parameter (Ronneberger et al. 2015, arXiv:1505.04597): patterns in, a complex patch out.
 
 Two levels down and up. Its skip connections matter: through a bottleneck alone a network learns slowly here,
 because a defocused pattern is a shadow image that lies, pixel for pixel, over the patch.
@@ -13,12 +13,15 @@ from torch.nn import functional as F
 from flops_fit.errors import ContractError
 
 LEVELS = 2
-GROUPS = 4
+GROUPS = 2
 """Of the group norms."""
+MULTIPLE = 4
 
 
 class UNet(nn.Module):
     """Reconstructs a patch; ``forward(amplitudes)`` (B, C, N, N) returns its real and imaginary part (B, 2, N, N).
+
+    Its levels have width / 2, width and 2 width channels, from the full resolution down.
 
     Raises:
         ValueError: If ``width`` is not a positive multiple of 4.
@@ -26,14 +29,14 @@ class UNet(nn.Module):
 
     def __init__(self, width: int, in_channels: int = 1) -> None:
         super().__init__()
-        if width < GROUPS or width % GROUPS:
-            raise ValueError(f"width={width} is not a positive multiple of {GROUPS}")
+        if width < MULTIPLE or width % MULTIPLE:
+            raise ValueError(f"width={width} is not a positive multiple of {MULTIPLE}")
         self.in_channels = in_channels
-        widths = [width * 2**level for level in range(LEVELS + 1)]
+        widths = [width // 2 * 2**level for level in range(LEVELS + 1)]
         self.down = nn.ModuleList(_block(a, b) for a, b in zip([in_channels, *widths[:-2]], widths[:-1], strict=True))
         self.bottom = _block(widths[-2], widths[-1])
         self.up = nn.ModuleList(_block(below + w, w) for w, below in zip(widths[-2::-1], widths[:0:-1], strict=True))
-        self.head = nn.Conv2d(width, 2, 1)
+        self.head = nn.Conv2d(widths[0], 2, 1)
 
     def num_params(self) -> int:
         """Returns N, the number of parameters."""
