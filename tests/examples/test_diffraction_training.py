@@ -147,8 +147,8 @@ def test_d_counts_detector_pixels(view, pixels, study):
 def test_flops_are_those_of_convolutions_that_reuse_their_weights(study, tmp_path):
     task = task_of(study)
     recipe = {"min_batch_samples": 8, "max_batch_samples": 8}
-    run = train_one(task, 8, 8 * 1024, out=tmp_path, recipe=recipe).experiment
-    w, convolutions = 4, []  # Channels at full resolution are half the width.
+    run = train_one(task, 16, 8 * 1024, out=tmp_path, recipe=recipe).experiment
+    w, convolutions = 4, []  # Channels at full resolution are a quarter of the width.
     for side, pairs in {
         16: [(4, w), (w, w), (3 * w, w), (w, w)],
         8: [(w, 2 * w), (2 * w, 2 * w), (6 * w, 2 * w), (2 * w, 2 * w)],
@@ -274,8 +274,8 @@ def test_more_photons_and_more_overlap_give_a_better_picture(seed, tmp_path):
             task, out = task_of(tmp_path, view, dose), tmp_path / f"{view}_{dose:.0f}"
             tokens = 6400 * task.tokens_per_sample
             config = {"precision": "fp32", "compile": "never", "keep_weights": "final"}
-            run = train_one(task, 16, tokens, out=out, recipe=recipe, train_config=config, seed=seed)
-            model = task.model_cls(16, **task.model_kwargs)
+            run = train_one(task, 32, tokens, out=out, recipe=recipe, train_config=config, seed=seed)
+            model = task.model_cls(32, **task.model_kwargs)
             model.load_state_dict(load_file(out / run.weights["final"]))
             test = file_of(tmp_path, dose=dose, view=view, split="test")
             found = measure_reconstruction(model, test, gridsize=1 if view == "baseline" else 2)
