@@ -1,4 +1,4 @@
-"""A U-Net of one width (Ronneberger et al. 2015, arXiv:1505.04597): patterns in, a complex patch of the object out.
+"""A U-Net of one size parameter (Ronneberger et al. 2015, arXiv:1505.04597): patterns in, a complex patch out.
 
 Two levels down and up. Its skip connections matter: through a bottleneck alone a network learns slowly here,
 because a defocused pattern is a shadow image that lies, pixel for pixel, over the patch.
@@ -13,12 +13,12 @@ from torch.nn import functional as F
 from flops_fit.errors import ContractError
 
 LEVELS = 2
-GROUPS = 4
-"""Of the group norms."""
 
 
 class UNet(nn.Module):
     """Reconstructs a patch; ``forward(amplitudes)`` (B, C, N, N) returns its real and imaginary part (B, 2, N, N).
+
+    ``width`` is the number of channels at the bottom; each level above has half as many, so it is a multiple of 4.
 
     Raises:
         ValueError: If ``width`` is not a positive multiple of 4.
@@ -26,14 +26,14 @@ class UNet(nn.Module):
 
     def __init__(self, width: int, in_channels: int = 1) -> None:
         super().__init__()
-        if width < GROUPS or width % GROUPS:
-            raise ValueError(f"width={width} is not a positive multiple of {GROUPS}")
+        if width < 1 or width % 2**LEVELS:
+            raise ValueError(f"width={width} is not a positive multiple of {2**LEVELS}")
         self.in_channels = in_channels
-        widths = [width * 2**level for level in range(LEVELS + 1)]
+        widths = [width // 2 ** (LEVELS - level) for level in range(LEVELS + 1)]
         self.down = nn.ModuleList(_block(a, b) for a, b in zip([in_channels, *widths[:-2]], widths[:-1], strict=True))
         self.bottom = _block(widths[-2], widths[-1])
         self.up = nn.ModuleList(_block(below + w, w) for w, below in zip(widths[-2::-1], widths[:0:-1], strict=True))
-        self.head = nn.Conv2d(width, 2, 1)
+        self.head = nn.Conv2d(widths[0], 2, 1)
 
     def num_params(self) -> int:
         """Returns N, the number of parameters."""
@@ -60,12 +60,12 @@ class UNet(nn.Module):
 
 
 def _block(in_channels: int, out_channels: int) -> nn.Sequential:
-    """Two 3 x 3 convolutions, each with a group norm and a GELU."""
+    """Two 3 x 3 convolutions, each with a norm over all channels and pixels, and a GELU."""
     return nn.Sequential(
         nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False),
-        nn.GroupNorm(GROUPS, out_channels),
+        nn.GroupNorm(1, out_channels),
         nn.GELU(),
         nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False),
-        nn.GroupNorm(GROUPS, out_channels),
+        nn.GroupNorm(1, out_channels),
         nn.GELU(),
     )

@@ -26,7 +26,7 @@ def make_photograph_object(size: int, rng: np.random.Generator) -> NDArray[np.co
 
 
 def _crop(name: str, size: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Returns a part of a photograph with zero mean and unit spread."""
+    """Returns a part of a photograph, of which the whole has zero mean and unit spread."""
     picture = _read(name)
     if size > min(picture.shape):
         raise ConfigError(
@@ -35,7 +35,7 @@ def _crop(name: str, size: int, rng: np.random.Generator) -> NDArray[np.float64]
         )
     row, column = (int(rng.integers(0, length - size, endpoint=True)) for length in picture.shape)
     part = picture[row : row + size, column : column + size]
-    return (part - part.mean()) / (part.std() + 1e-9)
+    return (part - picture.mean()) / picture.std()
 
 
 def _read(name: str) -> NDArray[np.float64]:
