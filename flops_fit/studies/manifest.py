@@ -58,8 +58,10 @@ def input_hash(job: StudyJob, runner: Runner) -> str:
     return hashlib.sha256(canonical_json(content).encode()).hexdigest()
 
 
-def entry_of(job: StudyJob, input_sha256: str, result: Mapping[str, Any], runner: str) -> Entry:
-    """A job with its result, as the manifest holds it."""
+def entry_of(
+    job: StudyJob, input_sha256: str, result: Mapping[str, Any], runner: str, *, seconds: float, cpu_seconds: float
+) -> Entry:
+    """A job with its result, as the manifest holds it; seconds are those of this process."""
     return {
         "job_id": job.job_id,
         "dose": job.dose,
@@ -72,6 +74,8 @@ def entry_of(job: StudyJob, input_sha256: str, result: Mapping[str, Any], runner
         "input_sha256": input_sha256,
         "runner": runner,
         "ended": utc_now(),
+        "seconds": round(seconds, 3),
+        "cpu_seconds": round(cpu_seconds, 3),
         "result": dict(result),
     }
 

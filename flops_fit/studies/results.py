@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from flops_fit.errors import ContractError
-from flops_fit.quantities import format_seconds
 from flops_fit.schema import unknown_name
 
 MEASURES = ("loss", "amplitude_error", "phase_error", "poisson_deviance")
@@ -52,8 +51,6 @@ def summary_of(result: Mapping[str, Any]) -> str:
         parts.append(
             f"N_opt ~ C^{law['a']:.3f} [{low:.3f}, {high:.3f}], {law['runs_used']} runs, trust: {law['trust']}"
         )
-    if isinstance(seconds := result.get("train_seconds"), (int, float)):
-        parts.append(f"trained in {format_seconds(seconds)}")
     return ", ".join(parts)
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from flops_fit.errors import ConfigError, FlopsFitError, LaunchError, RankLost, StoreError
+from flops_fit.quantities import format_seconds
 from flops_fit.studies.jobs import RunJob, run_training_job
 from flops_fit.studies.manifest import (
     Entry,
@@ -97,10 +99,13 @@ def run_study(request: StudyRequest, notify: Callable[[str], None]) -> StudyOutc
             notify(f"{line}: completed before, not run again")
         else:
             notify(line)
+            wall, cpu = time.perf_counter(), time.process_time()
             result = run_training_job(job, run_nothing, dry_run=True) if function is None else _run(job, function)
-            entry = entry_of(job, inputs[job.job_id], result, request.runner)
-            notify(f"  {': '.join(filter(None, (entry['result']['status'], summary_of(entry['result']))))}")
+            wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+            entry = entry_of(job, inputs[job.job_id], result, request.runner, seconds=wall, cpu_seconds=cpu)
+            notify(f"  {': '.join(filter(None, (result['status'], summary_of(result))))}")
             if function is not None:
+                notify(f"  in {format_seconds(wall)}, {format_seconds(cpu)} of CPU time")
                 publish_entry(job, entry)
         entries.append(entry)
         path = write_manifest(header, dry=[e for e in entries if e["result"]["status"] == "dry_run"])
