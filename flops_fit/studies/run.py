@@ -81,6 +81,8 @@ def run_study(request: StudyRequest, notify: Callable[[str], None]) -> StudyOutc
     )  # fmt: skip
     jobs = _at_index(select_jobs(every, request.filters, notify), request.job_index, notify)
     check_data_files(jobs)
+    if request.artifact_root.exists() and not request.artifact_root.is_dir():
+        raise ConfigError(f"--artifact-root {request.artifact_root}: is a file, expected a folder. Give another name.")
     check_manifest(request.artifact_root)
     runner = find_runner(request.runner)
     function = None if request.dry_run else _prepare(request)

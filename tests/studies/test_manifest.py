@@ -25,7 +25,8 @@ no_time = {"seconds": 0, "cpu_seconds": 0}
 assert "torch" not in sys.modules
 for attempt in range(count):
     for job in jobs[number::3]:
-        publish_entry(job, entry_of(job, f"{attempt:064x}", {"status": "completed", "loss": attempt}, "stub", **no_time))
+        result = {"status": "completed", "loss": attempt}
+        publish_entry(job, entry_of(job, f"{attempt:064x}", result, "stub", **no_time))
         write_manifest(header)
 """
 

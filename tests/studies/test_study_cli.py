@@ -181,6 +181,16 @@ def test_what_cannot_run_is_exit_2_before_anything_runs(study_run, tmp_path, arg
     assert not (tmp_path / "A").exists()
 
 
+def test_a_file_in_place_of_a_folder_is_refused_and_left_alone(study_run, capsys, groups, tmp_path):
+    (tmp_path / "A").write_text("mine")
+    code, _, err = study_run("--runner", "stub")
+    assert code == 2
+    assert "--artifact-root" in err
+    assert main(["simulate", "study=tiny", "--config-dir", groups, "--out", tmp_path / "A"]) == 2
+    assert "--out" in capsys.readouterr().err
+    assert (tmp_path / "A").read_text() == "mine"
+
+
 @pytest.mark.parametrize("missing", ["--phase-c-root", "--phase-d-root", "--artifact-root"])
 def test_the_three_roots_are_required(capsys, missing):
     argv = [
