@@ -272,7 +272,7 @@ def test_a_picture_of_an_unknown_format_is_refused(study, tmp_path):
 
 @pytest.fixture
 def artifacts(study, tmp_path):
-    """What a study leaves: a manifest of a completed training, a failed one and a stub, and the weights of the first."""
+    """What a study leaves: a manifest of a completed training, a failed one and a stub; weights of the first."""
     torch.manual_seed(0)
     save_file(UNet(8, 4).state_dict(), tmp_path / "weights.safetensors")
     test = file_of(study, dose=1e2, view="dense", split="test")
