@@ -54,7 +54,7 @@ def draw_reconstructions(shown: Sequence[Reconstruction], path: Path, *, num_pat
         num_patches: Evenly spaced over each file; at most those there are.
 
     Raises:
-        ConfigError: If there is nothing to show.
+        ConfigError: If there is nothing to show, or the format is unknown.
         InputError: If a file breaks the contract.
         StoreError: If the picture cannot be written.
     """
@@ -66,6 +66,9 @@ def draw_reconstructions(shown: Sequence[Reconstruction], path: Path, *, num_pat
             f"pictures: got {len(shown)} reconstructions of {num_patches} patches, expected at least one of each. "
             "Train a network first."
         )
+    form = path.suffix.lstrip(".")
+    if form not in FigureCanvasAgg.get_supported_filetypes():
+        raise ConfigError(f"pictures: got the name {path.name!r}, expected one that ends in .png, .svg or .pdf.")
     rows = [_make_row(one, num_patches) for one in shown]
     columns = 4 * max(len(row.panels) for row in rows)
     figure = Figure(figsize=(PANEL_INCHES * columns + 1.2, PANEL_INCHES * len(rows) + 0.5), dpi=100)
@@ -79,7 +82,7 @@ def draw_reconstructions(shown: Sequence[Reconstruction], path: Path, *, num_pat
     figure.subplots_adjust(left=left, right=0.995, bottom=0.01, top=1 - 0.3 / figure.get_figheight(), wspace=0.05)
     FigureCanvasAgg(figure)
     buffer = BytesIO()
-    figure.savefig(buffer, format=path.suffix.lstrip(".") or "png")
+    figure.savefig(buffer, format=form)
     replace_file(path, buffer.getvalue())
 
 

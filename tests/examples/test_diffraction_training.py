@@ -14,6 +14,7 @@ from flops_fit.examples.diffraction_imaging import (
     far_field,
     make_imaging_task,
     measure_reconstruction,
+    show_study,
     simulate_study,
 )
 from flops_fit.examples.diffraction_imaging.loss import global_phase_free_error
@@ -21,7 +22,7 @@ from flops_fit.examples.diffraction_imaging.pictures import Reconstruction, draw
 from flops_fit.examples.diffraction_imaging.reconstruction import patch_errors
 from flops_fit.examples.diffraction_imaging.simulate import file_of
 from matplotlib.image import imread
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from flops_fit import train_one
@@ -261,6 +262,59 @@ def test_a_picture_of_nothing_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="got 0 reconstructions"):
         draw_reconstructions([], tmp_path / "none.png")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_picture_of_an_unknown_format_is_refused(study, tmp_path):
+    one = Reconstruction(model=UNet(4), test_file=file_of(study, dose=1e2, view="baseline", split="test"), gridsize=1)
+    with pytest.raises(ConfigError, match=r"got the name 'picture.psd', expected one that ends in"):
+        draw_reconstructions([one], tmp_path / "picture.psd")
+
+
+@pytest.fixture
+def artifacts(study, tmp_path):
+    """What a study leaves: a manifest of a completed training, a failed one and a stub; weights of the first."""
+    torch.manual_seed(0)
+    save_file(UNet(8, 4).state_dict(), tmp_path / "weights.safetensors")
+    test = file_of(study, dose=1e2, view="dense", split="test")
+    job = {"gridsize": 2, "test_data_path": str(test)}
+    results = [
+        {"status": "completed", "checkpoint": "weights.safetensors"},
+        {"status": "failed", "reason": "no space"},
+        {"status": "stub_complete"},
+        None,
+    ]
+    jobs = [{**job, "result": result} for result in results]
+    (tmp_path / "training_manifest.json").write_text(json.dumps({"jobs": jobs}))
+    return tmp_path
+
+
+def test_the_networks_of_a_study_are_read_with_the_width_that_they_have(artifacts):
+    (found,) = show_study.read_study(artifacts)
+    torch.manual_seed(0)
+    assert torch.equal(found.model.head.weight, UNet(8, 4).head.weight)
+    assert found.gridsize == 2
+
+
+def test_a_study_becomes_a_picture(artifacts, capsys):
+    picture = artifacts / "study.png"
+    assert show_study.main([str(artifacts), str(picture), "--patches", "1"]) == 0
+    assert capsys.readouterr().out == f"{picture}\n"
+    assert imread(picture).ndim == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("training_manifest.json", b"{}", "not a manifest of a study"),
+        ("training_manifest.json", b'{"jobs": []}', "got no training with a checkpoint"),
+        ("weights.safetensors", b"nothing", "not the weights of this U-Net"),
+    ],
+)
+def test_a_study_that_cannot_be_shown_says_why(name, content, message, artifacts, capsys):
+    (artifacts / name).write_bytes(content)
+    assert show_study.main([str(artifacts), str(artifacts / "study.png")]) == 2
+    assert message in capsys.readouterr().err
+    assert not (artifacts / "study.png").exists()
 
 
 @pytest.mark.slow
