@@ -19,7 +19,7 @@ import numpy as np
 from flops_fit.errors import FitError, InputError
 from flops_fit.fitting.draws import DRAWN, draw_answers
 from flops_fit.fitting.methods.registry import preferred_methods
-from flops_fit.fitting.scaling_laws import ScalingLaws
+from flops_fit.fitting.scaling_laws import LOSS_REACH, ScalingLaws
 from flops_fit.fitting.trust import TrustLevel
 from flops_fit.quantities import format_flops
 from flops_fit.records import FloatArray, Interval
@@ -178,9 +178,12 @@ def _condition(
     form = laws.stack.forms[law]
     loss_form = form.loss_sd * float(laws.stack.distance(np.array(log_c)))
     held_out = _held_out_error(laws, compute)
-    log_loss = loss.draws + np.hypot(loss_form, held_out) * rng.standard_normal(NUM_DRAWS)
+    # Held to the range that predictions are held to.
+    seen = np.log(laws.runs.loss)
+    possible = float(seen.min()) - LOSS_REACH, float(seen.max()) + LOSS_REACH
+    log_loss = np.clip(loss.draws + np.hypot(loss_form, held_out) * rng.standard_normal(NUM_DRAWS), *possible)
     slopes = exponent.draws + form.n_sd / np.log(10) * rng.standard_normal(NUM_DRAWS)
-    value = float(np.exp(loss.value))
+    value = float(np.exp(np.clip(loss.value, *possible)))
     parts = Parts(
         statistical=value * loss.statistical_sd, form=value * float(np.hypot(loss.form_sd, loss_form)),
         held_out=value * held_out,

@@ -12,6 +12,7 @@ from flops_fit.result import load_result
 from flops_fit.schema import to_plain
 from flops_fit.studies.law import describe_law
 from flops_fit.studies.manifest import Entry, newest, read_entries, read_manifest
+from flops_fit.studies.results import plain_result
 
 
 def compare_study(artifact_root: Path) -> Comparison:
@@ -43,7 +44,7 @@ def share_compute(artifact_root: Path, inputs: Mapping[str, str]) -> dict[str, E
     except (InputError, FitError):
         return {}
     return {
-        name: {**entry, "result": {**entry["result"], "law": describe_law(laws[name], law, compute)}}
+        name: {**entry, "result": plain_result({**entry["result"], "law": describe_law(laws[name], law, compute)})}
         for name, entry in entries.items()
     }
 

@@ -135,3 +135,12 @@ def test_a_condition_s_own_intervals_are_those_that_the_fit_states(first, equal)
         a = laws.laws["extended"].a
         assert condition.a.value == pytest.approx(a.value, abs=1e-6)
         assert condition.a.high - condition.a.low == pytest.approx(a.high - a.low, rel=0.1)
+
+
+@pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")  # Of the wild fit itself.
+def test_a_law_that_nothing_constrains_still_gives_finite_numbers(first):
+    flat = isoflop_table(LAW, BUDGETS[:3], 4, reach=1.2, noise=1.0, seed=9)
+    wild = fit(flat, options=FitOptions(num_bootstraps=20))
+    (difference,) = compare_laws({"one": first, "wild": wild}).differences
+    for interval in (difference.loss, difference.relative_loss, difference.a):
+        assert np.isfinite([interval.value, interval.low, interval.high]).all()
