@@ -27,8 +27,10 @@ from flops_fit.presets import GROUPS, packaged_configs, preset_names
 from flops_fit.schema import build, to_plain, unknown_name
 from flops_fit.tasks import Task
 from flops_fit.training.settings import TrainSettings
+from flops_fit.yaml_files import read_yaml
 
-MAX_BYTES = 1_000_000
+# Anything but a plain reference within ${...}, also in a later or an inner one.
+_RESOLVER = re.compile(r"\$\{[^}]*:")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +85,7 @@ def _compose(overrides: Sequence[str], root: str, groups: Sequence[str], config_
     try:
         with initialize_config_dir(version_base=None, config_dir=str(packaged_configs())):
             return compose(root, overrides=[*extra, *(_checked_override(o, presets) for o in overrides)])
-    except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError, RecursionError) as error:
         reason = " ".join(str(error).partition("\nSee ")[0].split()).rstrip(".")
         raise ConfigError(f"cannot compose the overrides {' '.join(overrides) or '(none)'}: {reason}.") from error
 
@@ -103,14 +105,14 @@ def read_config(path: Path) -> RunConfig:
             f"{path.parent} has no config.yaml: its sweep was made from Python. Run that script again; "
             "find_optimal(..., output_dir=...) goes on where it stopped."
         )
-    if path.stat().st_size > MAX_BYTES:
-        raise ConfigError(f"{path}: got {path.stat().st_size} bytes, expected at most {MAX_BYTES}.")
+    text = read_yaml(path)
     try:
-        loaded = OmegaConf.load(path)
-    except (OmegaConfBaseException, ValueError, OSError) as error:
-        raise ConfigError(f"{path}: not readable as YAML: {error}") from error
+        loaded = OmegaConf.create(text)
+    except (OmegaConfBaseException, yaml.YAMLError, ValueError, RecursionError) as error:
+        problem = " ".join(str(error).split())
+        raise ConfigError(f"{path}: not readable as YAML: {problem}. Correct it there, or restore the file.") from error
     if not isinstance(loaded, DictConfig):
-        raise ConfigError(f"{path}: got a list, expected a mapping of settings.")
+        raise ConfigError(f"{path}: got a list, expected a mapping of settings. Write key: value lines.")
     return _to_config(loaded)
 
 
@@ -232,8 +234,11 @@ def _resolved(composed: DictConfig) -> dict[str, Any]:
     _refuse_resolvers(OmegaConf.to_container(composed, resolve=False), "")
     try:
         plain = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
-    except OmegaConfBaseException as error:
-        raise ConfigError(str(error)) from error
+    except (OmegaConfBaseException, RecursionError) as error:
+        key, problem = getattr(error, "full_key", None) or "configuration", str(error).partition("\n")[0]
+        raise ConfigError(
+            f"{key}: {problem}. Give a value there, or a reference such as ${{seed}} to a key that has one."
+        ) from error
     assert isinstance(plain, dict)
     return {str(key): value for key, value in plain.items()}
 
@@ -246,5 +251,7 @@ def _refuse_resolvers(value: Any, path: str) -> None:
     elif isinstance(value, list):
         for inner in value:
             _refuse_resolvers(inner, path)
-    elif isinstance(value, str) and "${" in value and ":" in value.split("${", 1)[1].split("}", 1)[0]:
-        raise ConfigError(f"{path}: got {value!r}; resolvers are not run. Only references like ${{a.b}} are.")
+    elif isinstance(value, str) and _RESOLVER.search(value):
+        raise ConfigError(
+            f"{path}: got {value!r}; resolvers are not run. Only references like ${{a.b}} are: write the value."
+        )

@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "flops_fit"
 # Rooms by layer; a room imports lower rows only, and rooms of one row do not know each other.
 LAYERS = [
     {"errors", "quantities", "findings", "memory"},
-    {"files", "schema", "announced", "stopping"},
+    {"files", "schema", "announced", "stopping", "yaml_files"},
     {"records", "distributed", "presets"},
     {"store", "data", "flops", "recipes"},
     {"fitting", "claims"},
@@ -56,7 +56,7 @@ INNER_LAYERS = {
 TORCH_FREE = {
     "errors", "findings", "quantities", "memory", "schema", "files", "records", "recipes", "fitting", "store",
     "imports", "planning", "presets", "reporting", "result", "console", "cli", "announced", "launching", "claims",
-    "stopping", "studies",
+    "stopping", "studies", "yaml_files",
 }  # fmt: skip
 
 

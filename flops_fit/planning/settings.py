@@ -32,20 +32,25 @@ class SweepSettings:
 
     def __post_init__(self) -> None:
         checks = {
-            "num_sizes_per_budget": self.num_sizes_per_budget >= 1,
-            "min_size": self.min_size >= 1,
-            "max_size": self.max_size >= self.min_size,
-            "size_multiple": self.size_multiple >= 1,
-            "flops_per_param_per_token": self.flops_per_param_per_token == "measured"
-            or float(self.flops_per_param_per_token) > 0,
-            "center_tokens_per_param": self.center_tokens_per_param > 0,
-            "half_width": self.half_width > 1,
-            "num_seeds": self.num_seeds >= 1,
-            "compute_budgets": all(c > 0 and math.isfinite(c) for c in self.compute_budgets),
+            "num_sizes_per_budget": (self.num_sizes_per_budget >= 1, "1 or more"),
+            "min_size": (self.min_size >= 1, "1 or more"),
+            "max_size": (self.max_size >= self.min_size, f"min_size={self.min_size} or more"),
+            "size_multiple": (self.size_multiple >= 1, "1 or more"),
+            "flops_per_param_per_token": (
+                self.flops_per_param_per_token == "measured" or float(self.flops_per_param_per_token) > 0,
+                "a positive number or measured",
+            ),
+            "center_tokens_per_param": (self.center_tokens_per_param > 0, "a positive number"),
+            "half_width": (self.half_width > 1, "a factor above 1"),
+            "num_seeds": (self.num_seeds >= 1, "1 or more"),
+            "compute_budgets": (
+                all(c > 0 and math.isfinite(c) for c in self.compute_budgets),
+                "positive FLOPs, as [1e18]",
+            ),
         }
-        for name, holds in checks.items():
+        for name, (holds, expected) in checks.items():
             if not holds:
-                raise ConfigError(f"sweep.{name}: got {getattr(self, name)!r}, which is out of range.")
+                raise ConfigError(f"sweep.{name}: got {getattr(self, name)!r}, expected {expected}.")
 
 
 def candidate_sizes(settings: SweepSettings) -> list[int]:

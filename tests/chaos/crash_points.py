@@ -91,5 +91,5 @@ def _sweep_with_faults(root: Path, at: int | None, fault: str, broken: str | Non
 
 def _plan_and_work(root: Path, broken: str | None) -> None:
     store = create_store(root, make_plan(RUNS, STEPS), config="out: here\n")
-    work(WorkerSettings(root=root, checkpoint_steps=2, broken=broken))
+    work(WorkerSettings(store=store, checkpoint_steps=2, broken=broken))
     store.write_view("results.csv", store.results_csv())

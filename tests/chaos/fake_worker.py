@@ -15,7 +15,7 @@ from broken import break_mechanism
 
 from flops_fit.claims import Attempt, Board, Hold, Lease, Superseded, this_worker
 from flops_fit.errors import FlopsFitError
-from flops_fit.store import open_store
+from flops_fit.store import Store
 
 DAY = 86_400.0
 
@@ -24,7 +24,7 @@ DAY = 86_400.0
 class WorkerSettings:
     """How a worker works."""
 
-    root: Path
+    store: Store
     audit: Path | None = None
     """Its private file."""
     machine: str | None = None
@@ -48,7 +48,7 @@ def work(settings: WorkerSettings) -> None:
         _shift_wall_clock(random.Random(settings.clock_seed))
     break_mechanism(settings.broken)
     audit = Audit(settings.audit)
-    store = open_store(settings.root)
+    store = settings.store
     worker = this_worker()
     if settings.machine is not None:
         worker = dataclasses.replace(worker, machine=settings.machine)

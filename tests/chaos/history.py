@@ -79,6 +79,12 @@ def judge(store: Store, facts: Sequence[Fact], deaths: Mapping[int, float], leas
     }
 
 
+def open_at_death(facts: Sequence[Fact]) -> int:
+    """Counts the attempts that their process has not left by itself."""
+    left = {(f["id"], f["attempt"]) for f in facts if f["kind"] in ("publish", "superseded")}
+    return sum(f["kind"] == "claim" and (f["id"], f["attempt"]) not in left for f in facts)
+
+
 def _overlaps(facts: Sequence[Fact], deaths: Mapping[int, float], lease_seconds: float) -> list[Fact]:
     """Claims that no silence justifies: the holder lived, and had beaten within the lease before the look."""
     beats: dict[tuple[str, int], list[Fact]] = defaultdict(list)

@@ -28,7 +28,7 @@ MEMORY = Path("/dev/shm")
 
 def kills(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """F1: workers killed with SIGKILL at random."""
-    storm = Storm(kills=options.kills, workers=6, runs=min(160, 20 + options.kills // 10), steps=16, pause_seconds=0.01)
+    storm = Storm(kills=options.kills, workers=6, runs=24, steps=40, pause_seconds=0.01)
     return run_storms(_broken(storm, options), seed=options.seed, folder=folder)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from fake_training import make_plan
 from fake_worker import WorkerSettings, work
-from history import MUST_BE_ZERO, judge, read_facts
+from history import MUST_BE_ZERO, judge, open_at_death, read_facts
 
 from flops_fit.store import create_store
 
@@ -105,7 +105,7 @@ def _one_sweep(storm: Storm, rng: random.Random, root: Path, kills: int, stops: 
     def start(number: int) -> int:
         # Every other worker seems to be on a machine of its own: of its death only the lease tells.
         settings = WorkerSettings(
-            root=store.root, audit=root / "audit" / f"{number}.jsonl", machine=f"node-{number}" if number % 2 else None,
+            store=store, audit=root / "audit" / f"{number}.jsonl", machine=f"node-{number}" if number % 2 else None,
             lease_seconds=storm.lease_seconds, step_seconds=storm.step_seconds,
             clock_seed=seeds.randrange(2**32) if storm.wrong_clocks else None, broken=storm.broken,
         )  # fmt: skip
@@ -129,8 +129,15 @@ def _one_sweep(storm: Storm, rng: random.Random, root: Path, kills: int, stops: 
             crew.stopped[pid] = time.monotonic() + rng.uniform(0.5, 5) * storm.lease_seconds
         made[kind or "waits"] += 1
         time.sleep(rng.expovariate(1 / storm.pause_seconds) if kind else 0.02)
-    figures = judge(store, read_facts(root / "audit"), crew.deaths, storm.lease_seconds)
-    return {**figures, "kills": made["kills"], "stops": made["stops"], "failures": crew.failures}
+    facts = read_facts(root / "audit")
+    figures = judge(store, facts, crew.deaths, storm.lease_seconds)
+    return {
+        **figures,
+        "kills_within_a_run": open_at_death(facts),
+        "kills": made["kills"],
+        "stops": made["stops"],
+        "failures": crew.failures,
+    }
 
 
 def fork(act: Callable[..., object], *arguments: object) -> int:
