@@ -146,32 +146,34 @@ def build_task(config: TaskConfig) -> Task:
     return task
 
 
-def resolve(name: str) -> Any:
+def resolve(name: str, *, setting: str = "task.factory") -> Any:
     """Imports ``package.module:function``; modules in the working directory are found too.
+
+    Args:
+        name: Module and function. Naming one means running its code.
+        setting: Where it was named, for messages.
 
     Raises:
         ConfigError: If there is no such function.
     """
     module_name, _, attribute = name.partition(":")
     if not attribute:
-        raise ConfigError(f"task.factory: got {name!r}, expected package.module:function.")
+        raise ConfigError(f"{setting}: got {name!r}, expected package.module:function.")
     if "" not in sys.path and str(Path.cwd()) not in sys.path:
         sys.path.append(str(Path.cwd()))
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
-            raise ConfigError(
-                _failure_of_user_code(f"task.factory: importing {module_name!r} raised", error)
-            ) from error
+            raise ConfigError(_failure_of_user_code(f"{setting}: importing {module_name!r} raised", error)) from error
         raise ConfigError(
-            f"task.factory: cannot import {module_name!r}: {error}. Install it, or run from the folder that holds it."
+            f"{setting}: cannot import {module_name!r}: {error}. Install it, or run from the folder that holds it."
         ) from error
     except Exception as error:
-        raise ConfigError(_failure_of_user_code(f"task.factory: importing {module_name!r} raised", error)) from error
+        raise ConfigError(_failure_of_user_code(f"{setting}: importing {module_name!r} raised", error)) from error
     if not callable(getattr(module, attribute, None)):
         names = [n for n, v in vars(module).items() if callable(v) and not n.startswith("_")]
-        raise ConfigError("task.factory: " + unknown_name("function", name, attribute, names))
+        raise ConfigError(f"{setting}: " + unknown_name("function", name, attribute, names))
     return getattr(module, attribute)
 
 

@@ -4,7 +4,7 @@ import json
 import os
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -53,6 +53,8 @@ def print_plan(plan: "SweepPlan", cost: "CostEstimate | None" = None) -> None:
             f"{format_bytes(cost.peak_memory_bytes)} of {format_bytes(cost.free_memory_bytes)} free memory "
             f"(probe of {count_of(cost.num_sizes_probed, 'size')} in {cost.probe_seconds:.1f} s)."
         )
+        if cost.processes:
+            print(f"\n{_describe_launch(plan, cost.processes)}")
 
 
 def print_status(store: "Store") -> None:
@@ -151,6 +153,18 @@ def _stdout() -> "Console":
 def _describe_size(plan: "SweepPlan") -> str:
     runs, budgets = count_of(plan.num_experiments, "run"), count_of(len(plan.compute_budgets), "budget")
     return f"{runs} at {budgets}, {format_flops(plan.total_flops)} FLOPs"
+
+
+def _describe_launch(plan: "SweepPlan", processes: "Mapping[str, int]") -> str:
+    """Which runs fit on one device each, and what the others need."""
+    large = [run for run in plan.experiments if run.experiment_id in processes]
+    smallest, most = min(run.num_params for run in large), max(processes.values())
+    together = f"--only 'num_params>={smallest}' --launcher torchrun --processes {most} --sharded"
+    return (
+        f"{count_of(len(large), 'run')} of N >= {format_count(smallest)} do not fit on one device here. Train them "
+        f"on {most} together, `flops-fit train DIR {together}`, and the others on one each, `flops-fit train DIR "
+        f"--only 'num_params<{smallest}' --workers N`; both at the same time, if you like."
+    )
 
 
 def _print_rejected(plan: "SweepPlan") -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import hashlib
 import os
 import re
 import shutil
@@ -119,6 +120,14 @@ def publish_folder(path: Path, fill: Callable[[Path], object]) -> bool:
 def is_temporary(path: Path) -> bool:
     """Whether this is a file of ours that is not in its place yet, or never came there."""
     return _TEMPORARY.fullmatch(path.name) is not None
+
+
+def file_hash(path: Path) -> str | None:
+    """SHA-256 of a file; None where there is none."""
+    if not path.is_file():
+        return None
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sync(path: Path) -> None:

@@ -8,6 +8,7 @@ from flops_fit.errors import ConfigError
 
 GROUPS = ("task", "sweep", "train", "fit")
 PIPELINE_GROUPS = ("pipeline", "corpus")
+STUDY_GROUPS = ("study",)
 
 
 def packaged_configs() -> Path:
@@ -32,7 +33,9 @@ def preset_names(config_dir: Path | None = None, groups: Sequence[str] = GROUPS)
 
 
 def _checked(config_dir: Path, groups: Sequence[str]) -> Path:
-    expected = f"Expected a folder that holds groups ({', '.join(groups)}), such as {config_dir}/{groups[1]}/mine.yaml."
+    expected = (
+        f"Expected a folder that holds groups ({', '.join(groups)}), such as {config_dir}/{groups[:2][-1]}/mine.yaml."
+    )
     if not config_dir.exists():
         raise ConfigError(f"--config-dir {config_dir}: no such folder. {expected}")
     if not config_dir.is_dir():

@@ -19,7 +19,7 @@ LAYERS = [
     {"tasks", "planning", "reporting", "imports", "console"},
     {"training", "launching", "result", "progress"},
     {"api", "config"},
-    {"pipeline"},
+    {"pipeline", "studies"},
     {"cli"},
     {"__main__"},
 ]
@@ -32,8 +32,8 @@ INNER_LAYERS = {
         {"methods"},
         {"laws", "outliers", "parameter_counts", "prediction", "backtest"},
         {"simulation"},
-        {"scaling_laws", "posterior"},
-        {"diagnostics"},
+        {"scaling_laws", "posterior", "draws"},
+        {"diagnostics", "comparison"},
         {"fit"},
     ],
     "launching": [
@@ -56,7 +56,7 @@ INNER_LAYERS = {
 TORCH_FREE = {
     "errors", "findings", "quantities", "memory", "schema", "files", "records", "recipes", "fitting", "store",
     "imports", "planning", "presets", "reporting", "result", "console", "cli", "announced", "launching", "claims",
-    "stopping", "yaml_files",
+    "stopping", "studies", "yaml_files",
 }  # fmt: skip
 
 

@@ -5,7 +5,8 @@ import pytest
 
 from flops_fit.config import TaskConfig, build_task, compose_plain, load_config, read_config, resolve
 from flops_fit.errors import ConfigError, ContractError, InputError
-from flops_fit.presets import PIPELINE_GROUPS, packaged_configs, preset_names
+from flops_fit.presets import PIPELINE_GROUPS, STUDY_GROUPS, packaged_configs, preset_names
+from flops_fit.studies.configuration import load_study
 from flops_fit.training import TrainSettings
 
 
@@ -23,6 +24,8 @@ def test_every_group_file_composes(path):
     override = f"{path.parent.name}={path.stem}"
     if path.parent.name in PIPELINE_GROUPS:
         compose_plain([override], root="pipeline_run", groups=PIPELINE_GROUPS)
+    elif path.parent.name in STUDY_GROUPS:
+        load_study([override])
     else:
         load_config([override])
 

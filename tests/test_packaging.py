@@ -61,3 +61,5 @@ def test_the_wheel_plans_the_built_in_task_from_another_directory(tmp_path):
     done = subprocess.run([sys.executable, "-S", "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert '"num_experiments": 25' in done.stdout
+    files = {path.relative_to(REPO / "launch") for path in (REPO / "launch").glob("*/*")}
+    assert files == {path.relative_to(target / "flops_fit/launch") for path in target.glob("flops_fit/launch/*/*")}

@@ -15,8 +15,9 @@ from flops_fit.claims.attempt import (
     read_claim,
     read_text,
 )
+from flops_fit.claims.heart import is_made_here
 from flops_fit.claims.time_left import rough_seconds
-from flops_fit.claims.worker import UNKNOWN, Worker, is_gone
+from flops_fit.claims.worker import UNKNOWN, Worker, is_gone, is_same_process
 from flops_fit.recipes.trunks import TrunkRuns, group_by_trunk
 from flops_fit.records import Experiment
 from flops_fit.store import Listing, Store
@@ -144,12 +145,14 @@ class Board:
 
     def _holder(self, run: Experiment, listing: Listing) -> Claim | None:
         """The live claim on a run, None where there is none; a silent one is live until its lease is over."""
-        name = run.experiment_id
+        name, root = run.experiment_id, self.store.root
         newest = listing.newest(name)
         if newest == 0 or listing.has_ended(name, newest):
             return None
-        claim = read_claim(self.store.root, name, newest)
+        claim = read_claim(root, name, newest)
         if claim is not None and is_gone(claim.worker, self.worker):
+            return None
+        if claim is not None and is_same_process(claim.worker, self.worker) and not is_made_here(root, name, newest):
             return None
         text, now = read_text(beat_path(self.store.root, name, newest)), time.monotonic()
         seen = self._seen.get(f"{name}.{newest}")

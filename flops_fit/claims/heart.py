@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Self
 
 from flops_fit.claims.attempt import Attempt, Beat
@@ -13,6 +14,13 @@ from flops_fit.errors import Preempted, StoreError
 from flops_fit.stopping import is_command, stop_asked
 
 logger = logging.getLogger(__name__)
+# Attempts that this process is making. One that it left by an error is nobody's, though the process still runs.
+_BEATING: set[tuple[Path, str, int]] = set()
+
+
+def is_made_here(root: Path, name: str, attempt: int) -> bool:
+    """Whether this process is making an attempt at the run ``name`` now."""
+    return (root, name, attempt) in _BEATING
 
 
 class Hold:
@@ -92,6 +100,7 @@ class Hold:
             logger.warning("no checkpoint, since another worker has taken over: %s", error)
 
     def __enter__(self) -> Self:
+        _BEATING.update(self._key)
         self._beat()
         if self.attempt is not None or self._stall_seconds is not None:
             self._thread = threading.Thread(target=self._run, daemon=True, name="flops-fit heart")
@@ -99,9 +108,15 @@ class Hold:
         return self
 
     def __exit__(self, *_: object) -> None:
+        _BEATING.difference_update(self._key)
         self._done.set()
         if self._thread is not None:
             self._thread.join()
+
+    @property
+    def _key(self) -> set[tuple[Path, str, int]]:
+        made = self.attempt
+        return set() if made is None else {(made.store.root, made.experiment.experiment_id, made.number)}
 
     def _run(self) -> None:
         pause = min(self._beat_seconds, (self._stall_seconds or self._beat_seconds) / 10)

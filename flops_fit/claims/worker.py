@@ -65,6 +65,11 @@ def is_gone(other: Worker, me: Worker) -> bool:
     return not _is_running(other)
 
 
+def is_same_process(other: Worker, me: Worker) -> bool:
+    """Whether both are one process, such as a notebook in which training was called twice."""
+    return other.machine is not None and (other.machine, other.pid, other.started) == (me.machine, me.pid, me.started)
+
+
 def _is_running(worker: Worker) -> bool:
     started = _start_of(worker.pid)
     return started is not None and (worker.started is None or started == worker.started)

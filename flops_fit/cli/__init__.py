@@ -11,13 +11,13 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from flops_fit.cli import fits, machine, pipelines, sweeps
+from flops_fit.cli import fits, machine, pipelines, studies, sweeps
 from flops_fit.cli.app import app
 from flops_fit.cli.failures import INTERRUPTED, USAGE, end_with
 from flops_fit.launching import report_exit_code
 from flops_fit.stopping import signals_end_command
 
-__all__ = ["app", "fits", "machine", "main", "pipelines", "sweeps"]
+__all__ = ["app", "fits", "machine", "main", "pipelines", "studies", "sweeps"]
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -9,7 +9,7 @@ from typer.core import TyperGroup
 from flops_fit.cli.version import version_text
 
 # In the order of use, as --help lists them; a verb that is not here comes last.
-VERBS = ("run", "plan", "train", "status", "fit", "predict", "report", "pipeline", "config", "doctor")
+VERBS = ("run", "plan", "train", "status", "fit", "predict", "report", "study", "pipeline", "config", "doctor")
 
 
 class OrderedVerbs(TyperGroup):

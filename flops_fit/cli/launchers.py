@@ -3,6 +3,7 @@
 import os
 import shlex
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
@@ -69,12 +70,33 @@ def launch(options: LaunchOptions, *, dry_run: bool, as_json: bool) -> NoReturn:
 def _launch_here(options: LaunchOptions, *, dry_run: bool, as_json: bool) -> NoReturn:
     command = launcher_command(options, os.environ)
     if not dry_run:
-        raise typer.Exit(run_command(command))
+        raise typer.Exit(run_command(command, goes_on=_Progress(options.directory).goes_on))
     if as_json:
         print_json({"argv": command.argv, "environment": dict(command.environment)})
     else:
         print(" ".join([*(f"{k}={v}" for k, v in command.environment.items()), shlex.join(command.argv)]))
     raise typer.Exit
+
+
+class _Progress:
+    """Attempts and results of a sweep since the last look; none under SLURM, which starts the whole step again."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._seen = self._count()[0]
+
+    def goes_on(self) -> bool:
+        """Whether there is something new, and something left to train."""
+        before, (self._seen, left) = self._seen, self._count()
+        return "SLURM_STEP_ID" not in os.environ and left > 0 and self._seen > before
+
+    def _count(self) -> tuple[int, int]:
+        from flops_fit.store import open_store
+
+        store = open_store(self._directory)
+        listing = store.listing()
+        attempts = sum(map(len, listing.claims.values())) + len(listing.results)
+        return attempts, sum(store.outcome(run.experiment_id, listing) is None for run in store.plan.experiments)
 
 
 def _launch_on_slurm(options: LaunchOptions, *, dry_run: bool, as_json: bool) -> NoReturn:

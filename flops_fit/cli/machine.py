@@ -81,4 +81,6 @@ def _shown(key: str, value: Any) -> str:
         return ", ".join(f"{gpu['name']} ({gpu['memory_bytes'] / 2**30:.1f} GiB)" for gpu in value)
     if key.endswith("_bytes"):
         return f"{value / 2**30:.1f} GiB"
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_shown(name, inner)}" for name, inner in value.items())
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

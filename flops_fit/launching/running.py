@@ -6,12 +6,13 @@ its code into a folder (`report_exit_code`), and the command that started the la
 
 import contextlib
 import ctypes
+import logging
 import os
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 
@@ -25,16 +26,39 @@ CODES_BY_WEIGHT = (2, 74, 1, 130, PREEMPTED, 3, 4, 0)
 PASSED_ON = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 PR_SET_PDEATHSIG = 1
 
+logger = logging.getLogger(__name__)
 
-def run_command(command: Command) -> int:
+
+def run_command(command: Command, *, goes_on: Callable[[], bool] = lambda: False) -> int:
     """Runs a launcher until it ends; returns the exit code that its processes agree on.
+
+    Where processes were killed, hung or lost one another, all of them end, and it is started again while ``goes_on``.
 
     SIGTERM, SIGUSR1 and SIGINT reach the launcher once, and it waits for its processes. Where this process is killed,
     the launcher is asked to stop.
 
+    Args:
+        command: Of the launcher.
+        goes_on: Asked after such an end; says whether something has been done since and something is left.
+
     Raises:
         LaunchError: If it fails before one of its processes could report.
     """
+    while True:
+        try:
+            code, was_asked = _run_once(command)
+        except LaunchError as error:
+            if not goes_on():
+                raise
+            logger.warning("%s Starting it again.", error)
+            continue
+        if code != PREEMPTED or was_asked or not goes_on():
+            return code
+        logger.warning("the processes ended without being asked to; starting them again")
+
+
+def _run_once(command: Command) -> tuple[int, bool]:
+    """Returns the joint exit code, and whether a signal had asked for the end."""
     with tempfile.TemporaryDirectory(prefix="flops-fit-") as folder:
         # A session of its own: Ctrl-C is for this process, which passes it on. One thread, so preexec_fn is safe.
         with subprocess.Popen(
@@ -43,7 +67,7 @@ def run_command(command: Command) -> int:
         ) as process, _passing_on(process) as received:  # fmt: skip
             code = process.wait()
         codes = [int(path.read_text()) for path in Path(folder).iterdir()]
-    return _joint_code(codes, code, received)
+    return _joint_code(codes, code, received), bool(received)
 
 
 @contextlib.contextmanager

@@ -13,10 +13,11 @@ from typing import Any
 from flops_fit.announced import announced_processes
 from flops_fit.distributed import World, open_world
 from flops_fit.errors import ConfigError, FlopsFitError, PlanMismatch, RankLost, StoreError, format_frames
+from flops_fit.files import file_hash
 from flops_fit.pipeline.configuration import identity, selected
 from flops_fit.pipeline.settings import PipelineConfig
 from flops_fit.pipeline.stages import STAGES, Context, Outcome, Stage, StageFailed
-from flops_fit.pipeline.state import RunFolder, StageRecord, file_hash, hash_of, read_state
+from flops_fit.pipeline.state import RunFolder, StageRecord, hash_of, read_state
 from flops_fit.pipeline.sweep import is_out_of_memory
 from flops_fit.quantities import format_bytes
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from flops_fit.errors import ConfigError, InputError
-from flops_fit.files import replace_file
+from flops_fit.files import file_hash, replace_file
 from flops_fit.schema import build_record, canonical_json, to_plain
 
 SCHEMA_VERSION = 1
@@ -94,11 +94,3 @@ def read_state(root: Path) -> PipelineState | None:
 def hash_of(values: Mapping[str, Any]) -> str:
     """SHA-256 of plain values."""
     return hashlib.sha256(canonical_json(values).encode()).hexdigest()
-
-
-def file_hash(path: Path) -> str | None:
-    """SHA-256 of a file; None where there is none."""
-    if not path.is_file():
-        return None
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

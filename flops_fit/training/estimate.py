@@ -1,7 +1,8 @@
 """Cost of a plan on this machine, estimated by a probe of some seconds: time and peak memory."""
 
+import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,6 +40,9 @@ class CostEstimate:
     free_memory_bytes: int
     probe_seconds: float
     num_sizes_probed: int
+    processes: Mapping[str, int]
+    """By run, of those whose model and one sample do not fit on a device like this one: how many devices together
+    hold them (FSDP). All others are fastest on one device each."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +86,18 @@ def estimate_cost(task: Task, plan: SweepPlan, world: World, settings: TrainSett
         free_memory_bytes=free,
         probe_seconds=time.perf_counter() - started,
         num_sizes_probed=len(probes),
+        processes=_processes(plan, probes, MEMORY_SHARE * free),
     )
+
+
+def _processes(plan: SweepPlan, probes: Sequence[_Probe], usable: float) -> dict[str, int]:
+    found = {}
+    for run in plan.experiments:
+        # The processes share weights, gradients and moments; the activations of a sample are each one's own.
+        state, activations = run.num_params * BYTES_PER_PARAM, _activation_bytes(probes, run.num_params)
+        if state + activations > usable:
+            found[run.experiment_id] = math.ceil(state / max(usable - activations, 0.1 * usable))
+    return found
 
 
 def _work(plan: SweepPlan, settings: TrainSettings, eval_tokens: int) -> tuple[float, float]:

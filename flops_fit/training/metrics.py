@@ -68,9 +68,13 @@ class MetricsLog:
         }
         self._tokens, self._last = tokens, time.perf_counter()
         with storage_errors(self._path):
-            self._file.write((json.dumps(values) + "\n").encode())
+            self._append((json.dumps(values) + "\n").encode())
         if self._world.accelerator.trackers:
             self._world.accelerator.log({k: v for k, v in values.items() if k != "step"}, step=step)
+
+    def _append(self, line: bytes) -> None:
+        assert self._file is not None
+        self._file.write(line)
 
     def __enter__(self) -> Self:
         return self

@@ -141,6 +141,8 @@ def _make_attempt(
                 task, run, run_dir, world=world, settings=settings, trunk_dir=trunk, leaves_trunk=longer,
                 on_evaluation=on_evaluation, hold=hold,
             )  # fmt: skip
+            if attempt is not None:
+                attempt.publish(result)
     except Superseded as error:
         logger.warning("%s; going on with the next one", error)
         return None
@@ -149,7 +151,6 @@ def _make_attempt(
             _end(attempt, error, hold)
         raise
     if attempt is not None:
-        attempt.publish(result)
         if result.status in FINAL:
             # Nothing will go on from them; those of a failed or preempted run wait for its next attempt.
             shutil.rmtree(run_dir / "checkpoints", ignore_errors=True)

@@ -21,7 +21,7 @@ SBIN = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbi
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scontrol", "sinfo", "scancel")
 NODES = ("n1", "n2")
 # Where jobs find the tests' task.
-PYTHONPATH = os.pathsep.join([str(REPO / "tests"), str(REPO / "tests" / "slurm")])
+PYTHONPATH = str(REPO / "tests")
 # A SLURM step of its own starts within a second here; a loaded machine gets this long for anything it starts.
 PATIENCE = 60.0
 
@@ -134,6 +134,10 @@ class Cluster:
         return False
 
     def stop(self) -> None:
+        # Steps outlive the daemons: what a failed test left is ended first.
+        with contextlib.suppress(AssertionError, subprocess.TimeoutExpired):
+            self.run("scancel", "-u", getpass.getuser())
+            self.wait(lambda: not self.run("squeue", "-h"), seconds=40)
         for name in (*(f"slurmd.{node}" for node in NODES), "slurmctld", "munge"):
             with contextlib.suppress(FileNotFoundError, ValueError, ProcessLookupError):
                 os.kill(self.pid(name), signal.SIGTERM)
@@ -172,15 +176,22 @@ class Cluster:
             time.sleep(0.2)
 
     def wait_for_end(self, job: str, *, seconds: float = 240.0) -> list[str]:
-        """Waits until every task of a job has ended, and starts requeued ones at once instead of after two minutes."""
+        """Waits until every task of a job has ended, and starts requeued ones soon instead of after two minutes.
+
+        Not at once: a node refuses a job that starts in the second in which it was requeued.
+        """
         deadline = time.monotonic() + seconds
+        requeued: dict[str, float] = {}
         while True:
             lines = self.run("squeue", "-h", "-r", "-t", "all", "-j", job, "-o", "%T %i %r").splitlines()
             if all(line.split()[0] in ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL") for line in lines):
                 return [line.split()[0] for line in lines]
             for line in lines:
-                if "BeginTime" in line:
-                    self.run("scontrol", "update", f"JobId={line.split()[1]}", "StartTime=now")
+                name = line.split()[1]
+                if "BeginTime" not in line:
+                    requeued.pop(name, None)
+                elif time.monotonic() > requeued.setdefault(name, time.monotonic()) + 3:
+                    self.run("scontrol", "update", f"JobId={name}", "StartTime=now")
             assert time.monotonic() < deadline, self.report()
             time.sleep(0.3)
 

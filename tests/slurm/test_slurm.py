@@ -4,6 +4,7 @@ Options of sbatch before the script only make a test short: the files are submit
 """
 
 import json
+import sys
 import time
 
 import pytest
@@ -89,10 +90,26 @@ def test_the_death_of_a_node_leaves_its_runs_to_the_others(cluster, sweep, losse
     assert losses_of(sweep) == losses
 
 
-def test_a_job_that_is_cancelled_is_not_requeued(cluster, sweep, pace):
+def test_ranks_go_on_when_a_dead_node_is_back(cluster, sweep, two_rank_losses, pace):
     pace(0.001)
-    job = cluster.submit("--array=0", ARRAY, sweep)
+    job = cluster.submit(*TWO_RANKS, sweep)
     cluster.wait(lambda: training(sweep))
+    pace(0)
+    cluster.kill_node("n2")
+    cluster.wait(lambda: restarts(cluster, job) == 1, seconds=120)
+    cluster.start_node("n2")
+    assert cluster.wait_for_end(job) == ["COMPLETED"]
+    assert losses_of(sweep) == two_rank_losses
+
+
+def test_a_job_that_is_cancelled_is_not_requeued(cluster, sweep, pace):
+    """Submitted by the command itself."""
+    pace(0.001)
+    train = (sys.executable, "-m", "flops_fit", "train", sweep, "--launcher", "slurm")
+    job = cluster.run(*train, "--array", 1, "--time", "00:30:00").strip()
+    cluster.wait(lambda: training(sweep))
+    assert cluster.job(job)["TimeLimit"] == "00:30:00"
+    assert [path.name for path in (sweep / "slurm").glob("*.out")] == [f"{job}_0.out"]
     cluster.run("scancel", job)
     assert cluster.wait_for_end(job) == ["CANCELLED"]
     time.sleep(3)

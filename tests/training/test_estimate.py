@@ -6,7 +6,7 @@ from support import make_experiment
 
 from flops_fit.records import SweepPlan
 from flops_fit.training import TrainSettings
-from flops_fit.training.estimate import BYTES_PER_PARAM, _Probe, _seconds, _work, estimate_cost
+from flops_fit.training.estimate import BYTES_PER_PARAM, _Probe, _processes, _seconds, _work, estimate_cost
 
 
 def plan_of(*experiments):
@@ -41,3 +41,10 @@ def test_a_plan_is_probed_without_changing_the_random_numbers(tiny_task, world):
     assert cost.seconds > 0
     assert cost.num_sizes_probed == 1
     assert cost.peak_memory_bytes > BYTES_PER_PARAM * make_experiment().num_params
+
+
+def test_runs_too_large_for_a_device_are_told_how_many_hold_them():
+    small, large = make_experiment(experiment_id="s"), make_experiment(experiment_id="l", num_params=10_000)
+    probe = _Probe(num_params=344, seconds_per_step=1.0, flops_per_step=1.0, activation_bytes=1000)
+    # 160 kB of weights, gradients and moments beside 1 kB of activations, on devices of 41 kB.
+    assert _processes(plan_of(small, large), [probe], 41_000.0) == {"l": 4}

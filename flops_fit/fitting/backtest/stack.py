@@ -52,7 +52,7 @@ class Stack:
     def alone(self, name: str, log_compute: FloatArray, level: float) -> tuple[Spread, Spread]:
         """Log: one law's ln N_opt and ln loss there, its model-form error included, shape (m,)."""
         n, loss = self.methods[name].optimum(log_compute, level)
-        form, distance = self.forms[name], normal_quantile(level) * self._distance(log_compute)
+        form, distance = self.forms[name], normal_quantile(level) * self.distance(log_compute)
         return n.widened(form.n_sd * distance), loss.widened(form.loss_sd * distance)
 
     def loss_at(
@@ -60,7 +60,7 @@ class Stack:
     ) -> Spread | None:
         """Log: one law's ln loss at any (N, D), its model-form error included; None where it has none."""
         spread = self.methods[name].log_loss_at(log_n, log_d, level)
-        added = self.forms[name].loss_sd * (normal_quantile(level) * self._distance(log_c))
+        added = self.forms[name].loss_sd * (normal_quantile(level) * self.distance(log_c))
         return None if spread is None else spread.widened(added)
 
     def together(self, first: str, log_compute: FloatArray, level: float) -> tuple[Spread, Spread]:
@@ -84,7 +84,7 @@ class Stack:
         others = [name for name in stacked_methods() if name in self.methods and name != first]
         members = [first, *(name for name in others if self.methods[name].law.outcome == "converged")]
         precision = {name: 1 / (self.forms[name].n_score ** 2 + LEAST_ERROR**2) for name in members}
-        reach = self._distance(log_compute) - REACH_OFFSET
+        reach = self.distance(log_compute) - REACH_OFFSET
         shared = (1 - KEPT) * np.clip((reach - start) / (STACKED - start), 0.0, 1.0)
         total = sum(precision.values())
         return {name: shared * p / total + (1 - shared) * (name == first) for name, p in precision.items()}
@@ -93,8 +93,8 @@ class Stack:
         """The laws whose average is the loss, ``first`` among them."""
         return [first, *(name for name in loss_methods() if name in self.methods and name != first)]
 
-    def _distance(self, log_compute: FloatArray) -> FloatArray:
-        """Units of extrapolation at ln C, outside the budgets."""
+    def distance(self, log_compute: FloatArray) -> FloatArray:
+        """Units of extrapolation at ln C, outside the budgets, that model-form errors are multiplied by."""
         beyond = np.maximum(log_compute - self.log_top, self.log_low - log_compute)
         return np.asarray(np.maximum(beyond / np.log(10), 0.0) + REACH_OFFSET)
 
