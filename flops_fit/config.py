@@ -111,8 +111,7 @@ def read_config(path: Path) -> RunConfig:
     except (OmegaConfBaseException, yaml.YAMLError, ValueError, RecursionError) as error:
         problem = " ".join(str(error).split())
         raise ConfigError(f"{path}: not readable as YAML: {problem}. Correct it there, or restore the file.") from error
-    if not isinstance(loaded, DictConfig):
-        raise ConfigError(f"{path}: got a list, expected a mapping of settings. Write key: value lines.")
+    assert isinstance(loaded, DictConfig)
     return _to_config(loaded)
 
 

@@ -13,7 +13,7 @@ _TAGS = {f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool",
 
 
 def read_yaml(path: Path) -> str:
-    """Returns the text of a YAML file that is plain data of bounded size.
+    """Returns the text of a YAML file that is a mapping of plain data, of bounded size.
 
     Raises:
         ConfigError: If it is too large or too deep, is no YAML, or holds references to parts of itself, which a few
@@ -21,10 +21,13 @@ def read_yaml(path: Path) -> str:
     """
     if (size := path.stat().st_size) > MAX_BYTES:
         raise ConfigError(f"{path}: got {size} bytes, expected at most {MAX_BYTES}. Give the file of a sweep's folder.")
-    depth = 0
+    depth, before = 0, None
     try:
         text = path.read_bytes().decode("utf-8-sig")
         for event in yaml.parse(text, Loader=yaml.SafeLoader):
+            if isinstance(before, yaml.DocumentStartEvent) and not isinstance(event, yaml.MappingStartEvent):
+                raise ConfigError(f"{path}: got no mapping, expected settings. Write lines of the form key: value.")
+            before = event
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
             place = f"{path}, line {event.start_mark.line + 1}"
             if depth > MAX_DEPTH:

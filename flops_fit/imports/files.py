@@ -115,11 +115,14 @@ def _read_parquet(path: Path) -> TextTable:
     import pyarrow.parquet
 
     try:
+        # Names and texts are decoded only when they are asked for.
         table = pyarrow.parquet.read_table(path)
+        names = table.column_names
+        cells = [column.to_pylist() for column in table.columns]
     except (pyarrow.ArrowException, OSError, ValueError) as error:
         raise InputError(f"{path}: not a readable Parquet file: {error}.") from error
-    check_header(path, table.column_names)
-    columns = {name: [_to_text(v) for v in table.column(name).to_pylist()] for name in table.column_names}
+    check_header(path, names)
+    columns = {name: [_to_text(v) for v in values] for name, values in zip(names, cells, strict=True)}
     return TextTable(path=path, columns=columns, lines=list(range(1, table.num_rows + 1)), ragged={}, place="row")
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from flops_fit.errors import PlanMismatch
+from flops_fit.errors import InputError, PlanMismatch
 from flops_fit.records import Experiment, Recipe, SweepPlan
 from flops_fit.schema import canonical_json, to_plain, unknown_fields
 from flops_fit.store.record_files import read_values, record_from
@@ -23,6 +23,8 @@ COMMON = (
 )  # fmt: skip
 # Settings that a recipe rule derives from N; the others are those of every size.
 FOLLOWS_SIZE = {"batch_tokens", "learning_rate", "warmup_tokens", "beta2"}
+ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+"""Ids of runs, which name files."""
 _REVISION = re.compile(r"([1-9][0-9]*)\.json")
 
 
@@ -147,7 +149,14 @@ def plan_hash(plan: SweepPlan) -> str:
 
 def _read(path: Path, number: int) -> Revision:
     values = read_values(path)
-    return Revision(number=number, path=path, plan=record_from(SweepPlan, values, path), values=values)
+    plan = record_from(SweepPlan, values, path)
+    for run in plan.experiments:
+        if not ID.fullmatch(run.experiment_id):
+            raise InputError(
+                f"{path}: got the experiment id {run.experiment_id!r}, expected {ID.pattern}, since ids name files. "
+                "flops-fit did not write this plan: restore it from a backup, and trust nothing else in the folder."
+            )
+    return Revision(number=number, path=path, plan=plan, values=values)
 
 
 def _place(run: Experiment) -> tuple[float, ...]:

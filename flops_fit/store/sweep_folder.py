@@ -2,7 +2,6 @@
 
 import csv
 import io
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -13,11 +12,9 @@ from flops_fit.errors import InputError, StoreError
 from flops_fit.files import publish, replace_file, storage_errors
 from flops_fit.records import FINAL, ExcludedRun, Experiment, RunResult, RunTable, SweepPlan
 from flops_fit.store.listing import Listing, list_folder
-from flops_fit.store.plans import OTHER_FOLDER, newest_revision
+from flops_fit.store.plans import ID, OTHER_FOLDER, newest_revision
 from flops_fit.store.record_files import read_record, record_bytes
 from flops_fit.store.revising import revise
-
-_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
 
 @dataclass(frozen=True)
@@ -241,8 +238,8 @@ def open_store(root: Path) -> Store:
 
 
 def _checked(experiment_id: str) -> str:
-    if not _ID.fullmatch(experiment_id):
-        raise StoreError(f"experiment id {experiment_id!r} is not of the form {_ID.pattern}")
+    if not ID.fullmatch(experiment_id):
+        raise StoreError(f"experiment id {experiment_id!r} is not of the form {ID.pattern}")
     return experiment_id
 
 

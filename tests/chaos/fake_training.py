@@ -19,7 +19,7 @@ def make_plan(runs: int, steps: int) -> SweepPlan:
     """Plans runs of two lengths of each size, so that every other run is of another one's trunk."""
     experiments = tuple(
         Experiment(
-            experiment_id=f"run-{size:03d}-{length}", compute_budget=1e6 * length, size_param_value=size,
+            experiment_id=f"run-{size:03d}-{length}", compute_budget=1e6 * (1 + length), size_param_value=size,
             num_params=100 + size, num_params_non_embedding=100, num_tokens=16 * steps * (1 + length),
             flops_per_token=600.0, measured_flops_per_token=None, tokens_per_sample=16, recipe=RECIPE,
         )

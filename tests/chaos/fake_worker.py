@@ -3,18 +3,23 @@
 Each fact is one line of a private file, written by one call, so a kill tears at most the last one.
 """
 
+import contextlib
 import dataclasses
 import json
 import os
 import random
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import fake_training
 from broken import break_mechanism
 
-from flops_fit.claims import Attempt, Board, Hold, Lease, Superseded, this_worker
+from flops_fit.claims import Attempt, Board, Hold, Lease, Superseded, board, end_attempt, this_worker
 from flops_fit.errors import FlopsFitError
+from flops_fit.records import Experiment, RunResult
 from flops_fit.store import Store
 
 DAY = 86_400.0
@@ -53,17 +58,18 @@ def work(settings: WorkerSettings) -> None:
     if settings.machine is not None:
         worker = dataclasses.replace(worker, machine=settings.machine)
     lease = Lease(seconds=settings.lease_seconds)
-    board = Board(store, store.plan.experiments, worker, lease)
-    while True:
-        looked = time.monotonic()
-        taken = board.take()
-        if taken is not None:
-            audit.note("claim", taken, looked=looked)
-            _make_attempt(AuditedAttempt(audit, taken), settings, lease, audit)
-        elif board.open_runs():
-            time.sleep(min(0.05, lease.seconds / 10))
-        else:
-            return
+    runs = Board(store, store.plan.experiments, worker, lease)
+    with audit.of_ends():
+        while True:
+            audit.looked = time.monotonic()
+            taken = runs.take()
+            if taken is not None:
+                audit.note("claim", taken)
+                _make_attempt(AuditedAttempt(audit, taken), settings, lease, audit)
+            elif runs.open_runs():
+                time.sleep(min(0.05, lease.seconds / 10))
+            else:
+                return
 
 
 def _make_attempt(attempt: "AuditedAttempt", settings: WorkerSettings, lease: Lease, audit: "Audit") -> None:
@@ -109,15 +115,29 @@ class Audit:
     """Facts of a worker; without a path none are kept."""
 
     def __init__(self, path: Path | None) -> None:
+        self.looked = 0.0
+        """When the worker began its last look at the folder."""
         self._handle = None if path is None else os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
 
     def note(self, kind: str, attempt: Attempt, **values: object) -> None:
-        """Writes a fact; ``at`` is a clock that all processes of the machine share."""
+        """Writes a fact on an attempt of this worker's."""
+        self._write(kind, attempt.experiment.experiment_id, attempt.number, **values)
+
+    @contextlib.contextmanager
+    def of_ends(self) -> Iterator[None]:
+        """Within this the board's decisions that another worker's attempt is lost are noted, with when it looked."""
+
+        def end(store: Store, run: Experiment, attempt: int, *rest: Any, **options: Any) -> RunResult:
+            self._write("lost", run.experiment_id, attempt, looked=self.looked)
+            return end_attempt(store, run, attempt, *rest, **options)
+
+        with mock.patch.object(board, "end_attempt", end):
+            yield
+
+    def _write(self, kind: str, name: str, attempt: int, **values: object) -> None:
+        """``at`` is a clock that all processes of the machine share."""
         if self._handle is not None:
-            fact = {
-                "kind": kind, "id": attempt.experiment.experiment_id, "attempt": attempt.number, "pid": os.getpid(),
-                "at": time.monotonic(), **values,
-            }  # fmt: skip
+            fact = {"kind": kind, "id": name, "attempt": attempt, "pid": os.getpid(), "at": time.monotonic(), **values}
             os.write(self._handle, (json.dumps(fact) + "\n").encode())
 
 

@@ -47,8 +47,8 @@ def judge(store: Store, facts: Sequence[Fact], deaths: Mapping[int, float], leas
         lease_seconds: Of the workers.
 
     Returns:
-        The figures. ``lost``, ``altered`` and ``duplicated`` count results, ``overlaps`` claims of a run whose holder
-        lived and had beaten within the lease; all four must be 0.
+        The figures. ``lost``, ``altered`` and ``duplicated`` count results, ``overlaps`` attempts that were
+        declared lost though their holder lived and had beaten within the lease; all four must be 0.
     """
     results = {r.experiment.experiment_id: r for r in store.results()}
     won: dict[str, list[Fact]] = defaultdict(list)
@@ -86,26 +86,22 @@ def open_at_death(facts: Sequence[Fact]) -> int:
 
 
 def _overlaps(facts: Sequence[Fact], deaths: Mapping[int, float], lease_seconds: float) -> list[Fact]:
-    """Claims that no silence justifies: the holder lived, and had beaten within the lease before the look."""
+    """Attempts declared lost that no silence justifies: the holder lived, and had beaten within the lease.
+
+    What a worker that ended them had to see is what was there when its look began, which may be long before it acts.
+    """
     beats: dict[tuple[str, int], list[Fact]] = defaultdict(list)
-    holders: dict[tuple[str, int], Fact] = {}
-    over = {(f["id"], f["attempt"]): f["at"] for f in facts if f["kind"] in ("publish", "superseded")}
-    found = []
     for fact in facts:
         if fact["kind"] == "beat":
             beats[fact["id"], fact["attempt"]].append(fact)
-        elif fact["kind"] == "claim":
-            holders[fact["id"], fact["attempt"]] = fact
-    for (name, attempt), claim in holders.items():
-        before = (name, attempt - 1)
-        holder = holders.get(before)
-        if holder is None or _is_over(holder, claim["at"], deaths, over.get(before)):
-            continue
-        # The look may be earlier than the claim: only what was there when it began had to be seen.
-        if any(b["at"] <= claim["looked"] and b["began"] > claim["at"] - lease_seconds for b in beats[before]):
-            found.append(claim)
-    return found
-
-
-def _is_over(holder: Fact, at: float, deaths: Mapping[int, float], ended: float | None) -> bool:
-    return deaths.get(holder["pid"], float("inf")) <= at or (ended is not None and ended <= at)
+    return [
+        lost
+        for lost in facts
+        if lost["kind"] == "lost"
+        and any(
+            beat["at"] <= lost["looked"]
+            and beat["began"] > lost["at"] - lease_seconds
+            and deaths.get(beat["pid"], float("inf")) > lost["at"]
+            for beat in beats[lost["id"], lost["attempt"]]
+        )
+    ]

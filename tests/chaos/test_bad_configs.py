@@ -52,6 +52,7 @@ FILES = {
     "a tag that makes an object": "task: !!python/object/apply:os.system ['touch canary']",
     "a tag of one's own": "task: !mine {a: 1}",
     "a list": "- seed",
+    "a number": "9",
     "a text": "seed",
     "an unclosed list": "seed: [1",
     "a tab": "\tseed: 1",
