@@ -15,8 +15,11 @@ slow: $(VENV)/installed
 	$(BIN)/python -m pytest -q -m "slow and not gpu"
 
 # Kills, stops and errors at random, with a seed and figures in build/chaos.json; options: CHAOS="--kills 1000 --seed 7".
+# Then two ranks of real training, killed so often: RANK_KILLS=20 for a short one (some 20 seconds each).
+RANK_KILLS ?= 200
 chaos: $(VENV)/installed
 	OMP_NUM_THREADS=1 $(BIN)/python tests/chaos/run.py $(CHAOS)
+	$(BIN)/python tests/chaos/ranks.py --kills $(RANK_KILLS)
 
 lint: $(VENV)/installed
 	$(BIN)/ruff format --check .
