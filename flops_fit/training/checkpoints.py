@@ -56,7 +56,10 @@ def save_checkpoint(
     """
     final = folder / f"step-{state['step']:08d}"
     if final.exists():
-        return
+        if _state_of(final) is not None:
+            return
+        # Damaged, and passed over when the run was resumed.
+        shutil.rmtree(final, ignore_errors=True)
 
     def fill(aside: Path) -> None:
         save_file(tensors | {"losses": torch.tensor(losses, dtype=torch.float64)}, aside / FILES[0])

@@ -136,6 +136,19 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(sweep, losses,
     assert all(r.steps == r.experiment.num_steps for r in store.results())
 
 
+def test_a_damaged_checkpoint_is_replaced_when_the_run_gets_there_again(sweep, fault, tmp_path):
+    fault(9, terminate)
+    with pytest.raises(Preempted):
+        sweep()
+    (folder,) = (tmp_path / "sweep" / "runs").glob("*/checkpoints")
+    newest = max(folder.iterdir())
+    damaged(newest / "state.json", "cut")
+    fault(2, terminate)
+    with pytest.raises(Preempted):
+        sweep()
+    assert json.loads((newest / "state.json").read_text())["step"] == int(newest.name[5:])
+
+
 def test_a_checkpoint_of_another_run_is_not_used(sweep, losses, fault, tmp_path, caplog):
     fault(9, terminate)
     with pytest.raises(Preempted):
