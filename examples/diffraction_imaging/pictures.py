@@ -23,7 +23,7 @@ from flops_fit.files import replace_file
 
 LIT = 0.2
 """Where the probe has this fraction of its greatest power, a pixel is shown."""
-PANEL_INCHES = 0.95
+PANEL_INCHES = 0.8
 
 Shown = tuple[np.ma.MaskedArray, np.ma.MaskedArray]
 """Amplitude and phase of a patch, where there is light."""
@@ -79,7 +79,9 @@ def draw_reconstructions(shown: Sequence[Reconstruction], path: Path, *, num_pat
     for column, axis in enumerate(axes[0]):
         axis.set_title(heads[column % 4], fontsize=7)
     left = 1.1 / (PANEL_INCHES * columns + 1.2)
-    figure.subplots_adjust(left=left, right=0.995, bottom=0.01, top=1 - 0.3 / figure.get_figheight(), wspace=0.05)
+    figure.subplots_adjust(
+        left=left, right=0.995, bottom=0.01, top=1 - 0.3 / figure.get_figheight(), wspace=0.06, hspace=0.06
+    )
     FigureCanvasAgg(figure)
     buffer = BytesIO()
     figure.savefig(buffer, format=form)
@@ -87,10 +89,13 @@ def draw_reconstructions(shown: Sequence[Reconstruction], path: Path, *, num_pat
 
 
 def to_display(patch: NDArray[np.complex128], probe: NDArray[np.complex64]) -> Shown:
-    """Returns amplitude and phase where there is light; the rest is masked, since nothing was measured there."""
+    """Returns amplitude and phase of the square around the disc; what is dark in it, and so not measured, is masked."""
     power = np.abs(probe) ** 2
-    dark = power < LIT * power.max()
-    return np.ma.masked_array(np.abs(patch), dark), np.ma.masked_array(np.angle(patch), dark)
+    lit = power >= LIT * power.max()
+    square = tuple(slice(found.min(), found.max() + 1) for found in np.nonzero(lit))
+    parts = (np.abs(patch), np.angle(patch))
+    amplitude, phase = (np.ma.masked_array(part[square].copy(), ~lit[square]) for part in parts)
+    return amplitude, phase
 
 
 def _make_row(one: Reconstruction, num_patches: int) -> _Row:
