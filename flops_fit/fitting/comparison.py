@@ -26,6 +26,9 @@ from flops_fit.records import FloatArray, Interval
 
 NUM_DRAWS = 40_000
 """Of each condition: with nine conditions, 72 differences, the tails still hold about 28 draws."""
+OF_THE_EXPONENT = {"exponent_unknown", "no_useful_interval"}
+"""Errors that speak of N_opt and its exponent. Along a budget the loss is flat around N_opt, and its interval holds
+what they leave open, so the loss can be used where these are the only ones."""
 NEAR = 0.05
 """Runs this close to their budget's best loss tell the error of the held-out set at the optimum."""
 
@@ -53,6 +56,10 @@ class Condition:
     loss_parts: Parts
     trust: TrustLevel
     headline: str
+    loss_decides: bool
+    """Whether its loss can be used: not where an error speaks of more than N_opt and its exponent."""
+    exponent_decides: bool
+    """Whether its exponent can be used: not where the law as a whole cannot."""
     loss_draws: FloatArray
     exponent_draws: FloatArray
 
@@ -68,11 +75,6 @@ class Difference:
     """First over second minus one."""
     a: Interval
     loss_parts: Parts
-
-    @property
-    def excludes_zero(self) -> bool:
-        """Whether the two differ by these intervals."""
-        return any(not interval.low <= 0.0 <= interval.high for interval in (self.loss, self.a))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,14 +93,20 @@ class Comparison:
 
     @property
     def untrusted(self) -> tuple[Condition, ...]:
-        """Conditions whose law is not to be used."""
+        """Conditions whose law is not to be used, for the exponent at least."""
         return tuple(condition for condition in self.conditions if condition.trust == "no")
 
     @property
     def differing(self) -> tuple[Difference, ...]:
-        """Pairs that differ, both of them with a law that can be used."""
-        bad = {condition.name for condition in self.untrusted}
-        return tuple(d for d in self.differences if d.excludes_zero and not {d.first, d.second} & bad)
+        """Pairs of which an interval leaves out zero, of a number that can be used in both conditions."""
+        losses = {condition.name for condition in self.conditions if condition.loss_decides}
+        exponents = {condition.name for condition in self.conditions if condition.exponent_decides}
+        return tuple(
+            d
+            for d in self.differences
+            if (_excludes_zero(d.loss) and {d.first, d.second} <= losses)
+            or (_excludes_zero(d.a) and {d.first, d.second} <= exponents)
+        )
 
 
 def compare_laws(conditions: Mapping[str, ScalingLaws], *, level: float = 0.9, seed: int = 0) -> Comparison:
@@ -189,9 +197,12 @@ def _condition(
         held_out=value * held_out,
     )  # fmt: skip
     trust = laws.trust if laws.recommended is None else laws.predict(compute, law=law).trust
+    errors = {finding.code for finding in trust.reasons if finding.level == "error"}
     return Condition(
         name=name, loss=_interval(value, np.exp(log_loss), level), a=_interval(exponent.value, slopes, level),
-        loss_parts=parts, trust=trust.level, headline=trust.headline, loss_draws=np.exp(log_loss),
+        loss_parts=parts, trust=trust.level, headline=trust.headline,
+        loss_decides=laws.recommended is not None and errors <= OF_THE_EXPONENT, exponent_decides=trust.level != "no",
+        loss_draws=np.exp(log_loss),
         exponent_draws=slopes,
     )  # fmt: skip
 
@@ -229,6 +240,10 @@ def _difference(first: Condition, second: Condition, level: float, single: float
         a=joint(first.a.value - second.a.value, first.exponent_draws - second.exponent_draws),
         loss_parts=parts,
     )
+
+
+def _excludes_zero(interval: Interval) -> bool:
+    return not interval.low <= 0.0 <= interval.high
 
 
 def _interval(value: float, draws: FloatArray, level: float) -> Interval:

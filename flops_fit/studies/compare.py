@@ -82,8 +82,12 @@ def describe_comparison(comparison: Comparison) -> list[str]:
     if comparison.differing and pairs > 1:
         lines.append("Pairs that differ: " + "; ".join(f"{d.first} and {d.second}" for d in comparison.differing) + ".")
     if comparison.untrusted:
-        reasons = " ".join(f"{c.name}: {c.headline}" for c in comparison.untrusted)
-        lines.append(f"A law that is not to be used decides nothing. {reasons}")
+        doubts = [
+            f"{c.name}: {'the exponent decides nothing, the loss does' if c.loss_decides else 'it decides nothing'} "
+            f"({c.headline.removeprefix('DO NOT USE THIS ANSWER: ').rstrip('.')})"
+            for c in comparison.untrusted
+        ]
+        lines.append(f"Laws not to be used: {'; '.join(doubts)}.")
     return [*lines, "they differ" if comparison.differing else f"they do not differ at {level}"]
 
 
@@ -101,6 +105,7 @@ def plain_comparison(comparison: Comparison) -> dict[str, Any]:
                 "job_id": c.name, "loss": c.loss.value, "loss_interval": [c.loss.low, c.loss.high],
                 "loss_sd": to_plain(c.loss_parts), "a": c.a.value, "a_interval": [c.a.low, c.a.high],
                 "trust": {"level": c.trust, "headline": c.headline},
+                "decides": {"loss": c.loss_decides, "a": c.exponent_decides},
             }
             for c in comparison.conditions
         ],

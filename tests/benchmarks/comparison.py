@@ -5,6 +5,9 @@
 A trial is two or three sweeps of five budgets with four sizes, a factor of 16 in compute, drawn from one law or from
 two with noise of 0.5 % between runs; or twice the same simulated world of `fitting/worlds.py`, some of which no law of
 this package describes. Where the truths are equal, at most one trial in ten may be said to differ.
+
+100 trials each, 2026-11: two equal laws .00, with noise of 5 % .05; losses 2 % apart .85; exponents .50 and .64: 1.00, by
+the exponent alone .70. Most of an interval at low noise is model-form error, which equal conditions share.
 """
 
 # ruff: noqa: E402, numpy reads the number of threads when it is imported.
@@ -52,9 +55,9 @@ CASES = {
 }
 
 
-def tables_of_laws(laws, seed):
+def tables_of_laws(laws, seed, noise=NOISE):
     """A sweep of each law."""
-    return [isoflop_table(law, BUDGETS, 4, reach=3, noise=NOISE, seed=[seed, i]) for i, law in enumerate(laws)]
+    return [isoflop_table(law, BUDGETS, 4, reach=3, noise=noise, seed=[seed, i]) for i, law in enumerate(laws)]
 
 
 def tables_of_world(name, seed):
@@ -83,12 +86,18 @@ def main():
     """Prints a line for each case."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--worlds", type=int, default=100, help="trials of each case")
-    trials = parser.parse_args().worlds
+    parser.add_argument("--cases", nargs="*", help="parts of the names of cases; all without")
+    arguments = parser.parse_args()
+    trials = arguments.worlds
     cases = {name: (lambda seed, laws=laws: tables_of_laws(laws, seed)) for name, laws in CASES.items()}
+    cases["equal, noise 5 %"] = lambda seed: tables_of_laws((LAW, LAW), seed, noise=0.05)
+    cases["20 % lower, noise 5 %"] = lambda seed: tables_of_laws((LAW, lower(0.2)), seed, noise=0.05)
     cases |= {f"equal, {name}": (lambda seed, name=name: tables_of_world(name, seed)) for name in WORLDS}
     print(f"{trials} trials of each case\n")
     print(f"{'case':28s} differ  by loss  by exponent  widths: loss, exponent   seconds")
     for name, make_tables in cases.items():
+        if arguments.cases and not any(part in name for part in arguments.cases):
+            continue
         started = time.perf_counter()
         differ, by_loss, by_exponent, loss_width, a_width = measure(make_tables, trials)
         seconds = time.perf_counter() - started

@@ -9,6 +9,7 @@ from tables_of_runs import isoflop_table
 from flops_fit.errors import FitError, InputError
 from flops_fit.fitting import ChinchillaLaw, FitOptions, fit
 from flops_fit.fitting.comparison import common_compute, common_law, compare_laws
+from flops_fit.records import Finding
 
 LAW = ChinchillaLaw(E=0.03, A=0.03 * 3e4**0.35 / 0.35, B=0.03 * 3e6**0.35 / 0.35, alpha=0.35, beta=0.35)
 """Losses and sizes as of a small image network."""
@@ -84,12 +85,25 @@ def test_the_error_of_the_held_out_set_is_part_of_the_loss_difference_only(first
     assert wide.a == plain.a
 
 
+def with_error(laws, code):
+    return replace(laws, findings=(Finding(level="error", code=code, message="No.", advice="Stop."),))
+
+
 def test_a_law_that_is_not_to_be_used_decides_nothing(first, lower):
-    narrow = isoflop_table(LAW, BUDGETS[:3], 4, reach=3, noise=0.2, seed=5)
-    bad = fit(narrow, options=FitOptions(num_bootstraps=20))
-    found = compare_laws({"one": first, "two": lower, "bad": bad})
-    assert [c.name for c in found.untrusted] == ["bad"]
-    assert {(d.first, d.second) for d in found.differing} <= {("one", "two")}
+    found = compare_laws({"one": first, "two": with_error(lower, "loss_not_falling")})
+    assert [(c.name, c.loss_decides, c.exponent_decides) for c in found.untrusted] == [("two", False, False)]
+    assert found.differing == ()
+
+
+def test_an_unknown_exponent_takes_the_exponent_s_say_and_not_that_of_the_loss(first, lower):
+    found = compare_laws({"one": first, "two": with_error(lower, "exponent_unknown")})
+    assert [(c.name, c.loss_decides, c.exponent_decides) for c in found.untrusted] == [("two", True, False)]
+    assert len(found.differing) == 1
+    (difference,) = found.differences
+    by_exponent = replace(
+        difference, a=replace(difference.a, low=0.5, high=1.0), loss=replace(difference.loss, low=-1.0, high=1.0)
+    )
+    assert replace(found, differences=(by_exponent,)).differing == ()
 
 
 def test_the_compute_is_the_largest_that_all_reach(first):
