@@ -6,8 +6,8 @@ A trial is two or three sweeps of five budgets with four sizes, a factor of 16 i
 two with noise of 0.5 % between runs; or twice the same simulated world of `fitting/worlds.py`, some of which no law of
 this package describes. Where the truths are equal, at most one trial in ten may be said to differ.
 
-100 trials each, 2026-11: two equal laws .00, with noise of 5 % .05; losses 2 % apart .85; exponents .50 and .64: 1.00, by
-the exponent alone .70. Most of an interval at low noise is model-form error, which equal conditions share.
+100 trials each, 2026-11: two equal laws .00, with noise of 5 % .05; losses 2 % apart .85; exponents .50 and .64: 1.00,
+by the exponent alone .70. Most of an interval at low noise is model-form error, which equal conditions share.
 """
 
 # ruff: noqa: E402, numpy reads the number of threads when it is imported.
