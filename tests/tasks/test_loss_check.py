@@ -128,8 +128,8 @@ def test_a_loss_that_couples_samples_passes_with_a_warning(loss_fn, caplog):
 
 
 def test_a_balance_of_the_batch_is_refused_for_no_weights():
-    # Of 60 draws of weights, 7 looked like a mean with other weights in every single pair.
-    for seed in range(60):
+    # Of 60 draws of weights 7 looked like a mean with other weights in every single pair, some of these among them.
+    for seed in range(20):
         torch.manual_seed(seed)
         check(with_balance)
 

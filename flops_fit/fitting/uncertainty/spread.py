@@ -47,6 +47,10 @@ class Spread:
         return np.asarray(np.clip(self.value + np.hypot(self.up, self.form), self.floor, self.ceiling))
 
 
+# Of a float, with room for a factor.
+MAX_LOG = 700.0
+
+
 def spread_of_replicates(rows: FloatArray, level: float) -> Spread:
     """Spread of the point values in row 0 of (1 + R, m) by the percentiles of the other rows, widened to hold them."""
     value, zero = rows[0], np.zeros_like(rows[0])
@@ -63,8 +67,8 @@ def interval_of(values: FloatArray, level: float) -> Interval:
 
 
 def exp_interval(interval: Interval) -> Interval:
-    """Returns an interval in logs in natural units."""
-    value, low, high = (float(np.exp(end)) for end in (interval.value, interval.low, interval.high))
+    """Returns an interval in logs in natural units; what no float holds is the largest one."""
+    value, low, high = (float(np.exp(min(end, MAX_LOG))) for end in (interval.value, interval.low, interval.high))
     return replace(interval, value=value, low=low, high=high)
 
 
