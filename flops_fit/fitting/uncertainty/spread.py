@@ -6,6 +6,9 @@ import numpy as np
 
 from flops_fit.records import FloatArray, Interval
 
+# Of a float, with room for a factor.
+MAX_LOG = 700.0
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Spread:
@@ -45,10 +48,6 @@ class Spread:
     def high(self) -> FloatArray:
         """Upper end."""
         return np.asarray(np.clip(self.value + np.hypot(self.up, self.form), self.floor, self.ceiling))
-
-
-# Of a float, with room for a factor.
-MAX_LOG = 700.0
 
 
 def spread_of_replicates(rows: FloatArray, level: float) -> Spread:
