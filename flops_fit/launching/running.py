@@ -61,13 +61,14 @@ def _run_once(command: Command) -> tuple[int, bool]:
     """Returns the joint exit code, and whether a signal had asked for the end."""
     with tempfile.TemporaryDirectory(prefix="flops-fit-") as folder:
         # A session of its own: Ctrl-C is for this process, which passes it on. One thread, so preexec_fn is safe.
-        with subprocess.Popen(
+        with _passing_on() as relay, subprocess.Popen(
             command.argv, env=os.environ | command.environment | {EXIT_CODES: folder}, start_new_session=True,
             preexec_fn=_stop_with_parent if sys.platform == "linux" else None,
-        ) as process, _passing_on(process) as received:  # fmt: skip
+        ) as process:  # fmt: skip
+            relay.connect(process)
             code = process.wait()
         codes = [int(path.read_text()) for path in Path(folder).iterdir()]
-    return _joint_code(codes, code, received), bool(received)
+    return _joint_code(codes, code, relay.received), bool(relay.received)
 
 
 @contextlib.contextmanager
@@ -97,20 +98,33 @@ def _joint_code(codes: Sequence[int], launcher_code: int, received: Sequence[int
     )
 
 
-@contextlib.contextmanager
-def _passing_on(process: "subprocess.Popen[bytes]") -> Iterator[list[int]]:
-    """Passes signals on to a process; yields the list of those received."""
-    received: list[int] = []
+class _Relay:
+    """Signals that this process receives, passed on to another one as soon as there is one."""
 
-    def pass_on(number: int, _: FrameType | None) -> None:
-        received.append(number)
-        # SLURM sends its signals to every process of a step, and torchrun gives up waiting at a second one.
-        if "SLURM_STEP_ID" not in os.environ or len(received) > 1:
+    def __init__(self) -> None:
+        self.received: list[int] = []
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def connect(self, process: "subprocess.Popen[bytes]") -> None:
+        """Passes on what came before the process was there, and from now on."""
+        self._process = process
+        for number in self.received[:1]:
             process.send_signal(number)
 
-    before = {number: signal.signal(number, pass_on) for number in PASSED_ON}
+    def pass_on(self, number: int, _: FrameType | None) -> None:
+        """Handles a signal."""
+        self.received.append(number)
+        # SLURM sends its signals to every process of a step, and torchrun gives up waiting at a second one.
+        if self._process is not None and ("SLURM_STEP_ID" not in os.environ or len(self.received) > 1):
+            self._process.send_signal(number)
+
+
+@contextlib.contextmanager
+def _passing_on() -> Iterator[_Relay]:
+    relay = _Relay()
+    before = {number: signal.signal(number, relay.pass_on) for number in PASSED_ON}
     try:
-        yield received
+        yield relay
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -47,8 +47,8 @@ def test_after_a_fault_at_any_file_call_the_same_command_gives_the_one_result(fi
     ("mechanism", "stage", "options", "sign"),
     [
         ("link", "claims", ["--rounds", 1], "duplicated"),
-        ("clock", "clocks", [], "overlaps"),
-        ("heartbeat", "clocks", [], "overlaps"),
+        pytest.param("clock", "clocks", [], "overlaps", marks=pytest.mark.slow),
+        pytest.param("heartbeat", "clocks", [], "overlaps", marks=pytest.mark.slow),
     ],
 )
 def test_a_mechanism_broken_on_purpose_is_found(figures, mechanism, stage, options, sign):

@@ -68,6 +68,7 @@ def test_out_of_memory_takes_fewer_samples_at_once(task, model, world):
     assert held_out_loss(task, hungry, world, max_samples=200)[0] == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_its_error_is_that_of_a_mean_of_independent_samples(model, world):
     data = as_source(ChainData(4096))
     task = make_task(TinyLM, "width", eval_data=data, loss_fn=sequence_loss)

@@ -75,7 +75,7 @@ def terminate():
 
 
 # A run starts with one sign of progress, gives two at each of its 19 steps, and two while it is evaluated.
-@pytest.mark.parametrize("number", [1, 2, 3, 20, 37, 38, 39, 40, 41, 42, 60])
+@pytest.mark.parametrize("number", [1, 2, 20, 38, 39, 41, 60])
 def test_sigterm_anywhere_leaves_a_checkpoint_and_the_next_command_goes_on(sweep, losses, fault, number, tmp_path):
     fault(number, terminate)
     with pytest.raises(Preempted, match="SIGTERM"):
