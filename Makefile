@@ -11,8 +11,13 @@ demo: $(VENV)/installed
 test: $(VENV)/installed
 	$(BIN)/python -m pytest -q -m "not slow and not gpu"
 
+# In two halves side by side, which wait for other processes more than they compute.
+WAITING = tests/launching tests/pipeline tests/slurm
 slow: $(VENV)/installed
-	$(BIN)/python -m pytest -q -m "slow and not gpu"
+	mkdir -p build
+	$(BIN)/python -m pytest -q -m "slow and not gpu" $(WAITING) > build/slow.txt 2>&1 & waiting=$$!; \
+	$(BIN)/python -m pytest -q -m "slow and not gpu" $(WAITING:%=--ignore=%); code=$$?; \
+	wait $$waiting || code=1; cat build/slow.txt; exit $$code
 
 # Kills, stops and errors at random, with a seed and figures in build/chaos.json; options: CHAOS="--kills 1000 --seed 7".
 # Then two ranks of real training, killed so often: RANK_KILLS=20 for a short one (some 20 seconds each).
