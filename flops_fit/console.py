@@ -61,7 +61,8 @@ def print_status(store: "Store") -> None:
     """Prints what has run, per budget, who trains what, what did not complete and why, and how to go on."""
     from flops_fit.claims import run_states, sweep_status
 
-    status, plan = sweep_status(store), store.plan
+    states, plan = run_states(store), store.plan
+    status = sweep_status(store, states)
     ended = sum(status[state] for state in ENDED)
     share = status["flops_done"] / status["flops_total"]
     name = plan.task_name or plan.model_cls_name
@@ -70,7 +71,7 @@ def print_status(store: "Store") -> None:
     counts = ", ".join(f"{status[state]} {state}" for state in shown)
     done = f"{ended} of {count_of(status['total'], 'run')} ended, {share:.0%} of the FLOPs done: {counts}."
     _stdout().print(f"{done}\n", markup=False)
-    state_of = {s.experiment.experiment_id: s.state for s in run_states(store)}
+    state_of = {s.experiment.experiment_id: s.state for s in states}
     rows = []
     for budget in plan.compute_budgets:
         runs = [e for e in plan.experiments if e.compute_budget == budget]
@@ -78,7 +79,7 @@ def print_status(store: "Store") -> None:
         rows.append((format_flops(budget), *(str(by_state[state] or "-") for state in shown)))
     print_table(("budget", *shown), rows, styles=("", *(STYLES[state] for state in shown)))
     _print_workers(status)
-    for title, key in (("Not completed", "problems"), ("To go on, after an attempt without a result", "interrupted")):
+    for title, key in (("Not completed", "problems"), ("To be resumed", "interrupted")):
         if status[key]:
             print(f"\n{title}:")
             ends = [(p["experiment_id"], p["status"], p["reason"]) for p in status[key]]

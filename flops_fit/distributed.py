@@ -1,12 +1,10 @@
 """The world of a run: which device, how many processes, and the collectives between them."""
 
 import contextlib
-import ctypes
 import gc
 import logging
 import os
 import signal
-import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,10 +18,10 @@ from accelerate import Accelerator, InitProcessGroupKwargs
 
 from flops_fit.announced import WORKING_COMMANDS, announced_processes, refuse_silent_launchers
 from flops_fit.errors import LaunchError, ModelFailed, RankLost
+from flops_fit.stopping import signal_at_death_of_parent
 
 T = TypeVar("T")
 
-PR_SET_PDEATHSIG = 1
 # How long a process that raised where others may wait for it waits for them to raise too.
 PATIENCE = timedelta(seconds=30)
 # How long a process waits for the others in a collective call before it ends with an error. Longer than a step, a
@@ -245,7 +243,8 @@ def open_world(*, neighbours: int = 0) -> Iterator[World]:
             f"processes. {WORKING_COMMANDS}"
         )
     if announced > 1:
-        _end_with_launcher()
+        # torchrun's ranks would else go on and on without it.
+        signal_at_death_of_parent(signal.SIGKILL)
     is_sharded = announced > 1 and os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
     world = World(accelerator, _host_group(), is_sharded, neighbours)
     _OPEN.append(world)
@@ -259,12 +258,6 @@ def open_world(*, neighbours: int = 0) -> Iterator[World]:
         gc.collect()
         dist.barrier()
         accelerator.end_training()
-
-
-def _end_with_launcher() -> None:
-    """Lets this process be killed when its launcher is: torchrun's ranks would else go on and on without it."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _host_group() -> Any:

@@ -17,9 +17,9 @@ from flops_fit.schema import canonical_json, to_plain
 
 FloatArray = NDArray[np.float64]
 Status = Literal["completed", "diverged", "failed", "preempted", "stalled", "died", "lost", "stopped"]
-"""completed, diverged: final. failed: not tried again by itself. The others end attempts that are tried again:
-preempted (a signal asked it to stop), stalled (no progress within ``train.stall_seconds``), died (its worker's parent
-saw the process end), lost (its worker is silent or gone), stopped (an error ended the command, such as a full disk)."""
+"""completed, diverged: final; failed: retried on request alone. The others end attempts that are retried: preempted (a
+signal asked), stalled (no progress for ``train.stall_seconds``), died (a parent saw its process end), lost (its worker
+is silent or gone), stopped (an error ended the command, such as a full disk)."""
 FINAL: tuple[Status, ...] = ("completed", "diverged")
 
 
@@ -190,20 +190,16 @@ class RunResult:
     environment: Mapping[str, Any] = field(default_factory=dict)
     """World size, micro-batch, precision, device, versions, time of the end: for people, nothing reads it back."""
 
+    @property
+    def last_line(self) -> str:
+        """Of its reason, which may be a traceback; "" without one."""
+        return (self.reason or "").strip().rsplit("\n", 1)[-1]
+
 
 ExclusionCode = Literal[
-    "diverged",
-    "failed",
-    "not_run_yet",
-    "not_completed",
-    "bad_row",
-    "repeated_row",
-    "above_max_compute",
-    "unfinished_schedule",
-    "other_learning_rate",
-    "too_many_epochs",
-    "outlier",
-]
+    "diverged", "failed", "not_run_yet", "not_completed", "bad_row", "repeated_row", "above_max_compute",
+    "unfinished_schedule", "other_learning_rate", "too_many_epochs", "outlier",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)

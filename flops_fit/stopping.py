@@ -1,40 +1,49 @@
-"""Requests to stop: SIGTERM, SIGUSR1 and SIGINT ask a training process to checkpoint and end, between two steps.
+"""How a process is stopped: requests by signal, the death of its parent, and the exit code that it leaves.
 
-Signals belong to the process, so this is the one place with state of the process. SLURM and torchrun send SIGTERM
-twice; only a second SIGINT, not of the same key press, interrupts at once.
+SIGTERM, SIGUSR1 and SIGINT ask a training process to checkpoint and end, between two steps. Signals belong to the
+process, so this is the one place with state of the process. SLURM and torchrun send SIGTERM twice; only a second
+SIGINT, not of the same key press, interrupts at once.
 """
 
 import contextlib
+import ctypes
+import os
 import signal
+import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import FrameType
+from typing import NoReturn
 
 from flops_fit.errors import Preempted
 
 ENDING = (signal.SIGTERM, signal.SIGUSR1)
 # A key press reaches the launcher and its ranks, and the launcher sends it on.
 SAME_PRESS_SECONDS = 1.0
+PR_SET_PDEATHSIG = 1
+# A folder for the exit codes of the processes that a launcher starts; launchers return 1 for all of them.
+EXIT_CODES = "FLOPS_FIT_EXIT_CODES"
 
 _asked: list[tuple[signal.Signals, float]] = []
 _commands: list[bool] = []
 
 
-def stop_asked() -> signal.Signals | None:
+def stop_requested() -> signal.Signals | None:
     """Returns the signal that asked this process to stop, None where none has."""
     return _asked[0][0] if _asked else None
 
 
 @contextlib.contextmanager
-def signals_ask_to_stop() -> Iterator[None]:
-    """Within this signals only leave a note for `stop_asked`; without effect outside the main thread.
+def signals_request_stop() -> Iterator[None]:
+    """Within this signals only leave a note for `stop_requested`; without effect outside the main thread.
 
     Raises:
         KeyboardInterrupt: At a second Ctrl-C.
     """
     _asked.clear()
-    with _handlers((*ENDING, signal.SIGINT), _note):
+    with handling((*ENDING, signal.SIGINT), _note):
         yield
 
 
@@ -43,7 +52,7 @@ def signals_end_command() -> Iterator[None]:
     """Within this, where nothing is trained, SIGTERM and SIGUSR1 raise `Preempted`; the process is `is_command`."""
     _commands.append(True)
     try:
-        with _handlers(ENDING, _raise_preempted):
+        with handling(ENDING, _raise_preempted):
             yield
     finally:
         _commands.pop()
@@ -59,7 +68,7 @@ def preempted_by(asked: signal.Signals) -> BaseException:
     if asked == signal.SIGINT:
         return KeyboardInterrupt()
     return Preempted(
-        f"got {asked.name}: stopped between two steps, with a checkpoint. Run the same command again: it goes on there."
+        f"got {asked.name}: stopped; a run that was in progress has a checkpoint. Run the same command again to resume."
     )
 
 
@@ -73,15 +82,35 @@ def _note(number: int, _: FrameType | None) -> None:
 
 
 def _raise_preempted(number: int, _: FrameType | None) -> None:
-    raise Preempted(f"got {signal.Signals(number).name} while nothing was trained. Run the same command again.")
+    raise Preempted(f"got {signal.Signals(number).name} while no run was in progress. Run the same command again.")
+
+
+def signal_at_death_of_parent(number: signal.Signals) -> None:
+    """Lets this process receive a signal when its parent dies, on Linux."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, number)
+
+
+def leave_exit_code(code: int) -> None:
+    """Writes the exit code of this process where the command that started its launcher reads it, if one did."""
+    folder = os.environ.get(EXIT_CODES)
+    if folder is not None and Path(folder).is_dir():
+        (Path(folder) / str(os.getpid())).write_text(str(code))
+
+
+def end_process(code: int) -> NoReturn:
+    """Ends this process from any of its threads, whatever the others do."""
+    leave_exit_code(code)
+    os._exit(code)
 
 
 @contextlib.contextmanager
-def _handlers(numbers: tuple[signal.Signals, ...], handle: object) -> Iterator[None]:
+def handling(numbers: tuple[signal.Signals, ...], handle: Callable[[int, FrameType | None], object]) -> Iterator[None]:
+    """Within this a function handles signals; without effect outside the main thread."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, handle) for number in numbers}  # type: ignore[arg-type]
+    before = {number: signal.signal(number, handle) for number in numbers}
     try:
         yield
     finally:

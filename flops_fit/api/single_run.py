@@ -2,10 +2,13 @@
 
 import logging
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from flops_fit.claims import admitted, this_worker
+from flops_fit.console import is_main_process
 from flops_fit.distributed import open_world
 from flops_fit.errors import ContractError, PlanError
 from flops_fit.launching.accelerate_options import launched_precision
@@ -13,8 +16,8 @@ from flops_fit.planning.isoflop import Subject, make_experiment
 from flops_fit.planning.recipe import RecipeRule, recipe_for
 from flops_fit.records import Recipe, RunResult, SweepPlan
 from flops_fit.schema import build
-from flops_fit.stopping import signals_ask_to_stop
-from flops_fit.store import add_runs
+from flops_fit.stopping import signals_request_stop
+from flops_fit.store import Store, add_runs
 from flops_fit.tasks import Task, plain_kwargs, probe_sizes
 from flops_fit.tasks.loss_check import check_loss_is_mean
 from flops_fit.training.settings import TrainSettings
@@ -72,7 +75,7 @@ def train_one(
             return found
         check_loss_is_mean(task, size, run.num_params)
         newest = store.listing().newest(run.experiment_id)
-        with signals_ask_to_stop():
+        with admission(store), signals_request_stop():
             train_sweep(
                 task, (run,), store, world=world, settings=settings, on_evaluation=on_evaluation,
                 retry={run.experiment_id: newest},
@@ -81,6 +84,11 @@ def train_one(
         if world.is_main:
             store.write_view("results.csv", store.results_csv())
         return result
+
+
+def admission(store: Store) -> AbstractContextManager[bool]:
+    """Lets this command train in a folder, once for all its processes; gives whether others may at the same time."""
+    return admitted(store.root, this_worker()) if is_main_process() else nullcontext(True)
 
 
 def plan_single_run(

@@ -7,8 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
-from flops_fit.api.single_run import subject_of
-from flops_fit.claims import admitted, this_worker
+from flops_fit.api.single_run import admission, subject_of
 from flops_fit.console import is_main_process
 from flops_fit.distributed import open_world
 from flops_fit.errors import PlanError, StoreError
@@ -20,7 +19,7 @@ from flops_fit.planning.settings import SweepSettings, candidate_sizes
 from flops_fit.progress import SweepProgress
 from flops_fit.records import Experiment, SweepPlan
 from flops_fit.result import Result, load_result
-from flops_fit.stopping import signals_ask_to_stop
+from flops_fit.stopping import signals_request_stop
 from flops_fit.store import Store, create_store
 from flops_fit.tasks import Task, probe_sizes
 from flops_fit.tasks.loss_check import check_loss_is_mean
@@ -149,17 +148,16 @@ def train_into(
     settings = replace(settings, precision=launched_precision(settings.precision))
     pending = store.pending(retry_failed=retry_failed)
     pending = tuple(run for run in pending if only is None or run.experiment_id in only)
-    retry = {run.experiment_id: store.listing().newest(run.experiment_id) for run in pending} if retry_failed else {}
+    listing = store.listing()
+    retry = {run.experiment_id: listing.newest(run.experiment_id) for run in pending} if retry_failed else {}
     warn_of_missing_weights(store.results(), settings)
     if pending:
         smallest = min(pending, key=lambda experiment: experiment.num_params)
         check_loss_is_mean(task, smallest.size_param_value, smallest.num_params)
     workers = worker_count(settings, pending)
     try:
-        with _admitted(store) as shares, _progress_of(store, pending, progress) as notify, signals_ask_to_stop():
-            if not shares:
-                logger.warning("%s: its file system has no hard links, so one worker alone trains in it.", store.root)
-                workers = 1
+        with admission(store) as shares, _progress_of(store, pending, progress) as notify, signals_request_stop():
+            workers = workers if shares else 1
             if workers > 1 and remake_task is not None and (settings.workers != "auto" or is_portable(remake_task)):
                 train_with_workers(
                     remake_task, pending, store, workers=workers, settings=settings,
@@ -173,10 +171,6 @@ def train_into(
     finally:
         if is_main_process():
             store.write_view("results.csv", store.results_csv())
-
-
-def _admitted(store: Store) -> AbstractContextManager[bool]:
-    return admitted(store.root, this_worker()) if is_main_process() else nullcontext(True)
 
 
 def _progress_of(

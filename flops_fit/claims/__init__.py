@@ -11,9 +11,9 @@ the exclusive publishing of attempts and results. No lock, no database, no serve
 """
 
 from flops_fit.claims.attempt import Attempt, Superseded, end_attempt, open_claims, read_beat
-from flops_fit.claims.board import Board, Lease
+from flops_fit.claims.board import Board
 from flops_fit.claims.folder import FolderAbilities, admitted, try_folder
-from flops_fit.claims.heart import Hold
+from flops_fit.claims.heartbeat import Hold, Lease
 from flops_fit.claims.status import RunState, run_states
 from flops_fit.claims.summary import STATES, sweep_status
 from flops_fit.claims.worker import Worker, this_worker

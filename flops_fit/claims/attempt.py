@@ -1,4 +1,4 @@
-"""Attempts at a run: published, beaten for, ended; each by one small file."""
+"""Attempts at a run: claimed, kept alive by heartbeats, ended; each fact is one small file."""
 
 import time
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from flops_fit.store import Store, read_record, record_bytes
 # Attempts in a row without a newer checkpoint after which a run is failed: of those whose end was seen, which is the
 # run's own fault, and of all, since a machine may be taken away at any time.
 MAX_WITNESSED = 3
-MAX_FRUITLESS = 10
+MAX_WITHOUT_PROGRESS = 10
 WITNESSED: tuple[Status, ...] = ("died", "stalled")
 
 
@@ -130,7 +130,7 @@ def end_attempt(
     """Publishes how an attempt ended without a result; after too many without progress the run has failed.
 
     Returns:
-        What was published, by this process or, first, by another.
+        The end; where another process was first, its own stands instead.
     """
     tokens = run.tokens_after(steps)
     if status != "failed":
@@ -143,7 +143,7 @@ def end_attempt(
     return end
 
 
-def fruitless(store: Store, name: str, ends: Mapping[int, RunResult]) -> tuple[int, int]:
+def attempts_without_progress(store: Store, name: str, ends: Mapping[int, RunResult]) -> tuple[int, int]:
     """Counts the newest attempts in a row that brought no newer checkpoint: those whose end was seen, and all.
 
     Those that a signal asked to stop count for nothing.
@@ -169,9 +169,9 @@ def _judged(store: Store, name: str, attempt: int, status: Status, reason: str) 
     claim = read_claim(store.root, name, attempt)
     if claim is not None and claim.checkpoint_step < step:
         return status, reason
-    witnessed, total = fruitless(store, name, store.ends(name))
+    witnessed, total = attempts_without_progress(store, name, store.ends(name))
     witnessed, total = witnessed + (status in WITNESSED), total + 1
-    if witnessed < MAX_WITNESSED and total < MAX_FRUITLESS:
+    if witnessed < MAX_WITNESSED and total < MAX_WITHOUT_PROGRESS:
         return status, reason
     count = witnessed if witnessed >= MAX_WITNESSED else total
     return "failed", (

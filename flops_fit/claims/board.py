@@ -7,33 +7,20 @@ from dataclasses import dataclass, field
 from flops_fit.claims.attempt import (
     Attempt,
     Claim,
+    attempts_without_progress,
     beat_path,
     end_attempt,
-    fruitless,
     publish_claim,
     read_beat,
     read_claim,
     read_text,
 )
-from flops_fit.claims.heart import is_made_here
+from flops_fit.claims.heartbeat import Lease, is_active_here
 from flops_fit.claims.time_left import rough_seconds
 from flops_fit.claims.worker import UNKNOWN, Worker, is_gone, is_same_process
 from flops_fit.recipes.trunks import TrunkRuns, group_by_trunk
 from flops_fit.records import Experiment
 from flops_fit.store import Listing, Store
-
-
-@dataclass(frozen=True, kw_only=True)
-class Lease:
-    """How long a claim holds."""
-
-    seconds: float = 600.0
-    """Without a new heartbeat, by the observer's clock; well over the cache time of network file systems."""
-
-    @property
-    def beat_seconds(self) -> float:
-        """Between two heartbeats."""
-        return self.seconds / 10
 
 
 @dataclass(frozen=True)
@@ -137,7 +124,7 @@ class Board:
         if self._holder(run, listing) is not None:
             return None
         claim, beat = read_claim(self.store.root, name, newest), read_beat(self.store.root, name, newest)
-        who = "its worker" if claim is None else f"process {claim.worker.pid} on {claim.worker.host}"
+        who = "the worker" if claim is None else f"process {claim.worker.pid} on {claim.worker.host}"
         steps, seconds = (0, 0.0) if beat is None else (beat.steps, beat.seconds)
         reason = f"{who} is gone or silent after step {steps}."
         end = end_attempt(self.store, run, newest, "lost", reason, steps=steps, seconds=seconds)
@@ -152,9 +139,9 @@ class Board:
         claim = read_claim(root, name, newest)
         if claim is not None and is_gone(claim.worker, self.worker):
             return None
-        if claim is not None and is_same_process(claim.worker, self.worker) and not is_made_here(root, name, newest):
+        if claim is not None and is_same_process(claim.worker, self.worker) and not is_active_here(root, name, newest):
             return None
-        text, now = read_text(beat_path(self.store.root, name, newest)), time.monotonic()
+        text, now = read_text(beat_path(root, name, newest)), time.monotonic()
         seen = self._seen.get(f"{name}.{newest}")
         if seen is None or seen.text != text:
             seen = self._seen[f"{name}.{newest}"] = _Seen(text, now, seen is not None)
@@ -165,4 +152,4 @@ class Board:
 
     def _misses(self, run: Experiment, listing: Listing) -> int:
         ends = self.store.ends(run.experiment_id, listing)
-        return fruitless(self.store, run.experiment_id, ends)[1] if ends else 0
+        return attempts_without_progress(self.store, run.experiment_id, ends)[1] if ends else 0

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import logging
 import os
 import shutil
 import stat
@@ -17,6 +18,8 @@ from flops_fit.files import links_work, replace_file, storage_errors
 from flops_fit.store import read_record, record_bytes
 
 SOLE_WORKER = "claims/sole_worker.json"
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,9 +80,10 @@ def admitted(root: Path, worker: Worker) -> Iterator[bool]:
     folder = root / "claims"
     with storage_errors(folder):
         folder.mkdir(exist_ok=True)
-        if links_work(folder):
-            yield True
-            return
+        has_links = links_work(folder)
+    if has_links:  # Outside: an OSError of the training is no error of this folder.
+        yield True
+        return
     path = root / SOLE_WORKER
     other = _sole_worker(path)
     if other is not None and not is_gone(other, worker):
@@ -88,6 +92,7 @@ def admitted(root: Path, worker: Worker) -> Iterator[bool]:
             f"{other.host} does. Wait for it, move the folder to a local disk, NFS or Lustre, or, if that process is "
             f"certainly gone, delete {path}."
         )
+    logger.warning("%s: its file system has no hard links, so one worker alone trains in it.", root)
     replace_file(path, record_bytes(worker))
     try:
         yield False

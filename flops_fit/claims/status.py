@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from flops_fit.claims.attempt import Beat, Claim, beat_path, claim_path, read_beat, read_claim
-from flops_fit.claims.board import Lease
+from flops_fit.claims.heartbeat import Lease
 from flops_fit.claims.worker import Worker, is_gone, this_worker
 from flops_fit.records import Experiment, RunResult
 from flops_fit.store import Listing, Store

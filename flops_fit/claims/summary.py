@@ -1,26 +1,30 @@
 """Summary of a sweep for people and programs: counts, FLOPs, who trains what, how fast, and the time left."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
-from flops_fit.claims.status import RunState, run_states
+from flops_fit.claims.status import RunState, State, run_states
 from flops_fit.claims.time_left import TimeLeft
 from flops_fit.recipes.trunks import group_by_trunk
 from flops_fit.records import FINAL, RunResult
 from flops_fit.store import Store
 
-STATES = ("completed", "diverged", "failed", "running", "stale", "pending")
+STATES: tuple[State, ...] = get_args(State)
 
 
-def sweep_status(store: Store) -> dict[str, Any]:
+def sweep_status(store: Store, states: Sequence[RunState] | None = None) -> dict[str, Any]:
     """Counts a sweep's runs and FLOPs by state, and lists those in work and those that did not complete.
+
+    Args:
+        store: Of the sweep.
+        states: Of its runs, where they are known already.
 
     Returns:
         Plain values: the count of each of `STATES` and ``total``; ``flops_done, flops_total``; ``workers``, one for
         each run that is in work or stale; ``seconds_left``, None while it cannot be estimated; ``problems``, the runs
         that did not complete, and ``interrupted``, those whose last attempt ended without a result.
     """
-    states = run_states(store)
+    states = run_states(store) if states is None else states
     counts: dict[str, Any] = {name: sum(s.state == name for s in states) for name in STATES}
     counts["total"] = len(states)
     counts["flops_done"] = float(sum(_planned_flops(s) for s in states if s.state in FINAL))
@@ -54,7 +58,7 @@ def _describe_worker(state: RunState) -> dict[str, Any]:
 def _describe_end(state: RunState, end: RunResult) -> dict[str, Any]:
     return {
         "experiment_id": state.experiment.experiment_id, "status": end.status, "attempts": state.attempts,
-        "steps": end.steps, "reason": _last_line(end.reason),
+        "steps": end.steps, "reason": end.last_line,
     }  # fmt: skip
 
 
@@ -71,7 +75,3 @@ def _seconds_left(states: Sequence[RunState]) -> float | None:
 
 def _planned_flops(state: RunState) -> float:
     return state.experiment.flops_per_token * state.experiment.num_tokens
-
-
-def _last_line(text: str | None) -> str:
-    return (text or "").strip().rsplit("\n", 1)[-1]

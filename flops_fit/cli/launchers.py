@@ -70,7 +70,7 @@ def launch(options: LaunchOptions, *, dry_run: bool, as_json: bool) -> NoReturn:
 def _launch_here(options: LaunchOptions, *, dry_run: bool, as_json: bool) -> NoReturn:
     command = launcher_command(options, os.environ)
     if not dry_run:
-        raise typer.Exit(run_command(command, goes_on=_Progress(options.directory).goes_on))
+        raise typer.Exit(run_command(command, should_restart=_Progress(options.directory).should_restart))
     if as_json:
         print_json({"argv": command.argv, "environment": dict(command.environment)})
     else:
@@ -85,7 +85,7 @@ class _Progress:
         self._directory = directory
         self._seen = self._count()[0]
 
-    def goes_on(self) -> bool:
+    def should_restart(self) -> bool:
         """Whether there is something new, and something left to train."""
         before, (self._seen, left) = self._seen, self._count()
         return "SLURM_STEP_ID" not in os.environ and left > 0 and self._seen > before

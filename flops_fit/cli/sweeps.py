@@ -201,7 +201,8 @@ def _print_result(result: "Result", store: "Store", as_json: bool) -> "Trust":
 
 
 def _exit_for(store: "Store", chosen: "Sequence[Experiment] | None" = None) -> None:
-    outcomes = [store.outcome(run.experiment_id) for run in chosen or store.plan.experiments]
+    listing = store.listing()
+    outcomes = [store.outcome(run.experiment_id, listing) for run in chosen or store.plan.experiments]
     if None in outcomes:
         left = sum(outcome is None for outcome in outcomes)
         print_message(

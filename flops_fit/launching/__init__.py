@@ -5,11 +5,10 @@ The commands and batch scripts are made by pure functions and never import torch
 
 from flops_fit.launching.commands import Command, launcher_command
 from flops_fit.launching.options import LaunchOptions
-from flops_fit.launching.running import EXIT_CODES, report_exit_code, run_command
+from flops_fit.launching.running import report_exit_code, run_command
 from flops_fit.launching.slurm import BatchJob, batch_job, submit
 
 __all__ = [
-    "EXIT_CODES",
     "BatchJob",
     "Command",
     "LaunchOptions",

@@ -5,41 +5,37 @@ its code into a folder (`report_exit_code`), and the command that started the la
 """
 
 import contextlib
-import ctypes
 import logging
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 
-from flops_fit.errors import LaunchError
+from flops_fit.errors import LaunchError, Preempted
 from flops_fit.launching.commands import Command
+from flops_fit.stopping import EXIT_CODES, handling, leave_exit_code, signal_at_death_of_parent
 
-EXIT_CODES = "FLOPS_FIT_EXIT_CODES"
-PREEMPTED = 75
 # The first that any process ended with is the command's: one that was stopped because of another's error says 75.
-CODES_BY_WEIGHT = (2, 74, 1, 130, PREEMPTED, 3, 4, 0)
+CODES_BY_WEIGHT = (2, 74, 1, 130, Preempted.exit_code, 3, 4, 0)
 PASSED_ON = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
-PR_SET_PDEATHSIG = 1
 
 logger = logging.getLogger(__name__)
 
 
-def run_command(command: Command, *, goes_on: Callable[[], bool] = lambda: False) -> int:
+def run_command(command: Command, *, should_restart: Callable[[], bool] = lambda: False) -> int:
     """Runs a launcher until it ends; returns the exit code that its processes agree on.
 
-    Where processes were killed, hung or lost one another, all of them end, and it is started again while ``goes_on``.
+    Where processes were killed, hung or lost one another, all of them end; ``should_restart`` is then asked.
 
     SIGTERM, SIGUSR1 and SIGINT reach the launcher once, and it waits for its processes. Where this process is killed,
     the launcher is asked to stop.
 
     Args:
         command: Of the launcher.
-        goes_on: Asked after such an end; says whether something has been done since and something is left.
+        should_restart: Whether to start them again: something has been done since, and something is left.
 
     Raises:
         LaunchError: If it fails before one of its processes could report.
@@ -48,13 +44,13 @@ def run_command(command: Command, *, goes_on: Callable[[], bool] = lambda: False
         try:
             code, was_asked = _run_once(command)
         except LaunchError as error:
-            if not goes_on():
+            if not should_restart():
                 raise
-            logger.warning("%s Starting it again.", error)
+            logger.warning("%s Restarting it.", error)
             continue
-        if code != PREEMPTED or was_asked or not goes_on():
+        if code != Preempted.exit_code or was_asked or not should_restart():
             return code
-        logger.warning("the processes ended without being asked to; starting them again")
+        logger.warning("the processes ended unexpectedly; restarting them")
 
 
 def _run_once(command: Command) -> tuple[int, bool]:
@@ -63,7 +59,7 @@ def _run_once(command: Command) -> tuple[int, bool]:
         # A session of its own: Ctrl-C is for this process, which passes it on. One thread, so preexec_fn is safe.
         with _passing_on() as relay, subprocess.Popen(
             command.argv, env=os.environ | command.environment | {EXIT_CODES: folder}, start_new_session=True,
-            preexec_fn=_stop_with_parent if sys.platform == "linux" else None,
+            preexec_fn=_stop_with_parent,
         ) as process:  # fmt: skip
             relay.connect(process)
             code = process.wait()
@@ -74,13 +70,10 @@ def _run_once(command: Command) -> tuple[int, bool]:
 @contextlib.contextmanager
 def report_exit_code() -> Iterator[None]:
     """Writes the exit code of this process for `run_command`, where that has started it."""
-    folder = os.environ.get(EXIT_CODES)
     try:
         yield
     except SystemExit as stop:
-        if folder is not None and Path(folder).is_dir():
-            code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
-            (Path(folder) / str(os.getpid())).write_text(str(code))
+        leave_exit_code(stop.code if isinstance(stop.code, int) else int(stop.code is not None))
         raise
 
 
@@ -89,7 +82,7 @@ def _joint_code(codes: Sequence[int], launcher_code: int, received: Sequence[int
         if code in codes:
             return code
     if received:
-        return 130 if received[0] == signal.SIGINT else PREEMPTED
+        return 130 if received[0] == signal.SIGINT else Preempted.exit_code
     if launcher_code == 0:
         return 0
     raise LaunchError(
@@ -122,13 +115,9 @@ class _Relay:
 @contextlib.contextmanager
 def _passing_on() -> Iterator[_Relay]:
     relay = _Relay()
-    before = {number: signal.signal(number, relay.pass_on) for number in PASSED_ON}
-    try:
+    with handling(PASSED_ON, relay.pass_on):
         yield relay
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _stop_with_parent() -> None:
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    signal_at_death_of_parent(signal.SIGTERM)

@@ -5,8 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-_RESULT = re.compile(r"([a-z0-9][a-z0-9_-]{0,63})\.json")
-_ATTEMPT = re.compile(r"([a-z0-9][a-z0-9_-]{0,63})\.([1-9][0-9]{0,8})\.json")
+ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+"""Ids of runs, which name files."""
+_RESULT = re.compile(rf"({ID.pattern})\.json")
+_ATTEMPT = re.compile(rf"({ID.pattern})\.([1-9][0-9]{{0,8}})\.json")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,6 +14,7 @@ from typing import Any
 from flops_fit.errors import InputError, PlanMismatch
 from flops_fit.records import Experiment, Recipe, SweepPlan
 from flops_fit.schema import canonical_json, to_plain, unknown_fields
+from flops_fit.store.listing import ID
 from flops_fit.store.record_files import read_values, record_from
 
 OTHER_FOLDER = "another folder (out=DIR on the command line, output_dir=... in Python)"
@@ -23,8 +24,6 @@ COMMON = (
 )  # fmt: skip
 # Settings that a recipe rule derives from N; the others are those of every size.
 FOLLOWS_SIZE = {"batch_tokens", "learning_rate", "warmup_tokens", "beta2"}
-ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
-"""Ids of runs, which name files."""
 _REVISION = re.compile(r"([1-9][0-9]*)\.json")
 
 

@@ -11,8 +11,8 @@ import numpy as np
 from flops_fit.errors import InputError, StoreError
 from flops_fit.files import publish, replace_file, storage_errors
 from flops_fit.records import FINAL, ExcludedRun, Experiment, RunResult, RunTable, SweepPlan
-from flops_fit.store.listing import Listing, list_folder
-from flops_fit.store.plans import ID, OTHER_FOLDER, newest_revision
+from flops_fit.store.listing import ID, Listing, list_folder
+from flops_fit.store.plans import OTHER_FOLDER, newest_revision
 from flops_fit.store.record_files import read_record, record_bytes
 from flops_fit.store.revising import revise
 
@@ -144,7 +144,7 @@ class Store:
             ExcludedRun(
                 source=r.experiment.experiment_id,
                 code="diverged" if r.status == "diverged" else "failed",
-                reason=f"{r.status}: {_last_line(r.reason)}",
+                reason=f"{r.status}: {r.last_line or 'no reason recorded'}",
             )
             for r in results
             if r.status != "completed"
@@ -245,10 +245,6 @@ def _checked(experiment_id: str) -> str:
 
 def _column(values: list[Any]) -> "np.ndarray[Any, np.dtype[np.float64]]":
     return np.array(values, dtype=np.float64)
-
-
-def _last_line(text: str | None) -> str:
-    return (text or "no reason recorded").strip().splitlines()[-1]
 
 
 def _csv_row(r: RunResult) -> dict[str, Any]:

@@ -83,11 +83,11 @@ def describe_comparison(comparison: Comparison) -> list[str]:
         lines.append("Pairs that differ: " + "; ".join(f"{d.first} and {d.second}" for d in comparison.differing) + ".")
     if comparison.untrusted:
         doubts = [
-            f"{c.name}: {'the exponent decides nothing, the loss does' if c.loss_decides else 'it decides nothing'} "
+            f"{c.name}: {'only its loss enters the verdict' if c.loss_decides else 'it does not enter the verdict'} "
             f"({c.headline.removeprefix('DO NOT USE THIS ANSWER: ').rstrip('.')})"
             for c in comparison.untrusted
         ]
-        lines.append(f"Laws not to be used: {'; '.join(doubts)}.")
+        lines.append(f"Untrusted laws: {'; '.join(doubts)}.")
     return [*lines, "they differ" if comparison.differing else f"they do not differ at {level}"]
 
 

@@ -37,8 +37,7 @@ def train_condition(*, config: TrainingConfig, job: StudyJob, log_path: Path) ->
         train_config=replace(engine_settings(study), keep_weights="final"), seed=study.seed,
     )  # fmt: skip
     if result.status != "completed":
-        reason = (result.reason or "").strip().rsplit("\n", 1)[-1]
-        raise ModelFailed(f"the training {result.status}: {reason} The runs are in {folder}.")
+        raise ModelFailed(f"the training {result.status}: {result.last_line} The runs are in {folder}.")
     checkpoint = folder / result.weights["final"]
     measure = resolve(study.measure, setting="study.measure")
     measured = measure(_load(task, study.training.size, checkpoint), config.test_data_file, gridsize=job.gridsize)

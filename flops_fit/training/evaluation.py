@@ -15,7 +15,7 @@ from flops_fit.distributed import World
 from flops_fit.errors import ModelFailed
 from flops_fit.tasks import Task, compute_loss, count_targets
 from flops_fit.training.feeding import moved
-from flops_fit.training.interruption import leave_if_asked
+from flops_fit.training.interruption import stop_run_if_requested
 
 CHUNK = 32
 STREAM_SAMPLES = 1024
@@ -56,7 +56,7 @@ def held_out_loss(
     hold = hold or Hold()
     sums = _within_memory(task, model, world, chunks, min(CHUNK, micro_batch or CHUNK), hold)
     hold.look()
-    leave_if_asked(hold, world)
+    stop_run_if_requested(hold, world)
     losses, counts = world.sum(sums.to(world.device)).cpu().unbind(1)
     if not counts.any():
         raise ModelFailed(

@@ -1,16 +1,16 @@
-"""Interruptions of a run: all its processes leave it at the same place."""
+"""Interruptions of a run: all its processes stop at the same place."""
 
 from flops_fit.claims import Hold, Superseded
 from flops_fit.distributed import World
-from flops_fit.stopping import stop_asked
+from flops_fit.stopping import stop_requested
 
 
 class Interrupted(Exception):
     """A signal asked a process of the run to stop."""
 
 
-def leave(hold: Hold, *, superseded: bool) -> None:
-    """Leaves a run after its last step; every process calls this, with the same decision.
+def stop_run(hold: Hold, *, superseded: bool) -> None:
+    """Stops a run after the step in hand; every process calls this, with the same decision.
 
     Args:
         hold: Of the attempt.
@@ -22,13 +22,13 @@ def leave(hold: Hold, *, superseded: bool) -> None:
     """
     if superseded:
         raise Superseded("another worker has taken over this run")
-    asked = stop_asked()
-    who = "another process of the run" if asked is None else asked.name
-    raise Interrupted(f"{who} asked to stop, after step {hold.steps}.")
+    asked = stop_requested()
+    cause = "another process of the run was asked to stop" if asked is None else f"got {asked.name}"
+    raise Interrupted(f"stopped after step {hold.steps}: {cause}.")
 
 
-def leave_if_asked(hold: Hold, world: World) -> None:
-    """Leaves a run where any of its processes must stop; every process calls this, at the same place.
+def stop_run_if_requested(hold: Hold, world: World) -> None:
+    """Stops a run where any of its processes must stop; every process calls this, at the same place.
 
     Raises:
         Superseded: If another worker has taken over.
@@ -37,4 +37,4 @@ def leave_if_asked(hold: Hold, world: World) -> None:
     found = [float(hold.must_stop), float(hold.is_superseded)]
     stops, superseded = found if world.size == 1 else world.exchange(found, None, what="whether to stop")
     if stops:
-        leave(hold, superseded=superseded > 0)
+        stop_run(hold, superseded=superseded > 0)

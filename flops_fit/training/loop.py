@@ -34,10 +34,10 @@ from flops_fit.training.engine.probe import EngineChoice
 from flops_fit.training.engine.replicas import Replicas
 from flops_fit.training.feeding import MicroBatches, needs_two_samples, pieces, pinned, prefetched, step_batches
 from flops_fit.training.gradients import scale_gradients
-from flops_fit.training.interruption import leave
+from flops_fit.training.interruption import stop_run
 from flops_fit.training.metrics import MetricsLog
 from flops_fit.training.settings import TrainSettings
-from flops_fit.training.step import Run, Wish, accumulate_alone, accumulate_together
+from flops_fit.training.step import AfterStep, Run, accumulate_alone, accumulate_together
 from flops_fit.training.weight_average import WeightAverage
 from flops_fit.training.weights import BestSoFar, EvaluationCallback
 
@@ -126,12 +126,12 @@ def train_model(
             rate = learning_rate(recipe, run.step * recipe.batch_tokens, total)
             if is_due := checkpoints.is_due():
                 hold.look()
-            wish = Wish(save=is_due, stop=hold.must_stop, superseded=hold.is_superseded)
+            then = AfterStep(save=is_due, stop=hold.must_stop, superseded=hold.is_superseded)
             _seed_step(experiment.seed, run.step, world)
             if world.size == 1:
                 scale = accumulate_alone(task, run, batches, world, choice)
             else:
-                scale, wish = accumulate_together(task, run, batches, world, choice, wish)
+                scale, then = accumulate_together(task, run, batches, world, choice, then)
             norm = _scaled(run, scale, recipe.max_grad_norm)
             diverged = diverged_before_update(run, norm, world)
             if diverged is not None:
@@ -143,7 +143,7 @@ def train_model(
             if run.average is not None:
                 run.average.update(run.step)
             is_fork, is_last = leaves_trunk and run.step == last_common, run.step == experiment.num_steps
-            is_due = (wish.stop or (wish.save and not is_last)) and not wish.superseded
+            is_due = (then.stop or (then.save and not is_last)) and not then.superseded
             if run.step % settings.log_every == 0 or is_due or is_fork or is_last:
                 diverged = diverged_so_far(run, norm, world)
                 if diverged is not None:
@@ -161,8 +161,8 @@ def train_model(
                 with checkpoints.timed(), hold.unless_superseded():
                     _save(run, run_dir / "checkpoints", experiment.experiment_id, world, settings, choice)
                 hold.tick()
-            if wish.stop:
-                leave(hold, superseded=wish.superseded)
+            if then.stop:
+                stop_run(hold, superseded=then.superseded)
     if run.average is not None:
         run.average.replace_weights()
     world.copy_from_main(run.bare.buffers())
@@ -248,7 +248,7 @@ def _resume(
     if found is not None:
         if world.is_main and found["engine"] != choice.arithmetic(world.size):
             logger.warning(
-                "run %s goes on with other arithmetic (%s, before: %s): its loss may differ by rounding from that of "
+                "run %s resumes with other arithmetic (%s, before: %s): its loss may differ by rounding from that of "
                 "a run that was never interrupted", experiment.experiment_id, choice.arithmetic(world.size),
                 found["engine"],
             )  # fmt: skip

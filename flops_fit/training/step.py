@@ -47,13 +47,13 @@ class Run:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wish:
+class AfterStep:
     """What is to happen after a step: of one process before it is agreed, of all after that."""
 
     save: bool
     """A checkpoint, which the main process alone decides."""
     stop: bool
-    """Leave the run."""
+    """Stop the run."""
     superseded: bool
     """Another worker has taken over the run."""
 
@@ -77,8 +77,8 @@ def accumulate_alone(
 
 
 def accumulate_together(
-    task: Task, run: Run, batches: Iterator[MicroBatches], world: World, choice: EngineChoice, wish: Wish
-) -> tuple[float, Wish]:
+    task: Task, run: Run, batches: Iterator[MicroBatches], world: World, choice: EngineChoice, then: AfterStep
+) -> tuple[float, AfterStep]:
     """Runs this process' share of a step; what raises on one process ends the run on all.
 
     Copies of a model wait for each other only once their backward passes are done. The processes of a sharded model
@@ -96,8 +96,8 @@ def accumulate_together(
             loss_sum = _accumulate(task, run, step, world, choice)
     except Exception as error:
         problem = error
-    wishes = (wish.save and world.is_main, wish.stop, wish.superseded)
-    found = (counted, run.replicas.missing(), run.replicas.newly_changed(), *wishes)
+    flags = (then.save and world.is_main, then.stop, then.superseded)
+    found = (counted, run.replicas.missing(), run.replicas.newly_changed(), *flags)
     total, missing, changed, *agreed = world.exchange(found, problem, what=f"step {run.step}")
     _check_targets(total, run.step)
     with world.waiting():
@@ -109,7 +109,7 @@ def accumulate_together(
         run.replicas.copy_buffers(some_new=changed > 0)
     # A sharded model's gradients are means over the processes.
     save, stop, superseded = (count > 0 for count in agreed)
-    return (world.size if world.is_sharded else 1) / total, Wish(save=save, stop=stop, superseded=superseded)
+    return (world.size if world.is_sharded else 1) / total, AfterStep(save=save, stop=stop, superseded=superseded)
 
 
 def _check_targets(total: float, step: int) -> None:

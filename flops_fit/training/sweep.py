@@ -5,6 +5,7 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
+from enum import Enum, auto
 
 from flops_fit.claims import Attempt, Board, Hold, Lease, Superseded, this_worker
 from flops_fit.claims.time_left import TimeLeft
@@ -13,7 +14,7 @@ from flops_fit.errors import FlopsFitError
 from flops_fit.quantities import format_flops
 from flops_fit.recipes.trunks import group_by_trunk, trunk_id
 from flops_fit.records import FINAL, Experiment, RunResult
-from flops_fit.stopping import preempted_by, stop_asked
+from flops_fit.stopping import preempted_by, stop_requested
 from flops_fit.store import OTHER_FOLDER, Store
 from flops_fit.tasks import Task
 from flops_fit.training.evaluation import held_out_samples
@@ -74,15 +75,17 @@ def train_sweep(
     results: list[RunResult] = []
     while True:
         attempt, turn = _next_turn(board, world, wait=wait)
-        if turn == "stop":
-            asked = stop_asked()
-            raise preempted_by(asked or signal.SIGTERM)
-        if turn == "wait":
+        if turn is Turn.STOP:
+            asked = stop_requested() or signal.SIGTERM
+            if attempt is not None:  # Another process was asked after the main one had taken a run.
+                attempt.end("preempted", f"stopped before the first step: got {asked.name}.", steps=0, seconds=0.0)
+            raise preempted_by(asked)
+        if turn is Turn.WAIT:
             time.sleep(POLL_SECONDS)
             continue
-        if turn == "done":
+        if turn is Turn.DONE:
             break
-        run = by_id[turn[4:]]
+        run = by_id[world.agree(None if attempt is None else attempt.experiment.experiment_id)]
         if world.is_main and on_start is not None:
             on_start(run)
         result = _make_attempt(task, run, attempt, store, world, settings, on_evaluation)
@@ -95,24 +98,30 @@ def train_sweep(
         log_shared_flops(results)
 
 
-def _next_turn(board: Board | None, world: World, *, wait: bool) -> tuple[Attempt | None, str]:
-    """The main process' attempt, and what all do now: "run:ID", "wait", "stop" or "done"."""
+class Turn(Enum):
+    """What all processes of a world do next."""
 
-    def decide() -> tuple[Attempt | None, str]:
-        if stop_asked() is not None:
-            return None, "stop"
-        if board is None:
-            return None, ""
-        attempt = board.take()
-        if attempt is not None:
-            return attempt, f"run:{attempt.experiment.experiment_id}"
-        if not board.open_runs() or (not wait and board.rest_is_held()):
-            return None, "done"
-        return None, "wait"
+    TRAIN = auto()
+    WAIT = auto()
+    DONE = auto()
+    STOP = auto()
+
+
+def _next_turn(board: Board | None, world: World, *, wait: bool) -> tuple[Attempt | None, Turn]:
+    """The main process' attempt, None on the others, and what all do: as it decides, unless one of them must stop."""
+
+    def decide() -> tuple[Attempt | None, Turn]:
+        if stop_requested() is not None:
+            return None, Turn.STOP
+        attempt = None if board is None else board.take()
+        if board is None or attempt is not None:
+            return attempt, Turn.TRAIN
+        is_done = not board.open_runs() or (not wait and board.rest_is_held())
+        return None, Turn.DONE if is_done else Turn.WAIT
 
     attempt, turn = world.together(decide, what="the choice of the next run")
     turns = world.gather(turn)
-    return attempt, "stop" if "stop" in turns else turns[0]
+    return attempt, Turn.STOP if Turn.STOP in turns else turns[0]
 
 
 def _make_attempt(
@@ -127,14 +136,12 @@ def _make_attempt(
     """Trains a run and publishes how the attempt ended; None where another worker has taken over."""
     trunk = store.root / "trunks" / trunk_id(run) if settings.share_trunks else None
     longer = settings.share_trunks and any(
-        trunk_id(e) == trunk_id(run) and e.num_tokens > run.num_tokens and not store.has_result(e.experiment_id)
+        trunk_id(e) == trunk_id(run) and not store.has_result(e.experiment_id)
         for e in store.plan.experiments
+        if e.group == run.group and e.num_tokens > run.num_tokens
     )
     run_dir = store.run_dir(run.experiment_id)
-    lease = Lease(seconds=settings.lease_seconds)
-    hold = Hold(
-        attempt, beat_seconds=lease.beat_seconds, stall_seconds=settings.stall_seconds, lease_seconds=lease.seconds
-    )
+    hold = Hold(attempt, lease=Lease(seconds=settings.lease_seconds), stall_seconds=settings.stall_seconds)
     try:
         with hold:
             result = train_experiment(
@@ -144,7 +151,7 @@ def _make_attempt(
             if attempt is not None:
                 attempt.publish(result)
     except Superseded as error:
-        logger.warning("%s; going on with the next one", error)
+        logger.warning("%s; continuing with the next one", error)
         return None
     except BaseException as error:
         if attempt is not None:

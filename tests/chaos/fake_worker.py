@@ -75,7 +75,7 @@ def work(settings: WorkerSettings) -> None:
 def _make_attempt(attempt: "AuditedAttempt", settings: WorkerSettings, lease: Lease, audit: "Audit") -> None:
     """As `training.sweep` does, without torch."""
     run, store = attempt.experiment, attempt.store
-    hold = Hold(attempt, beat_seconds=lease.beat_seconds, lease_seconds=lease.seconds)
+    hold = Hold(attempt, lease=lease)
     try:
         with hold:
             result = fake_training.train(

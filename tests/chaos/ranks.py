@@ -29,7 +29,7 @@ from flops_fit.data import as_source
 from flops_fit.distributed import open_world
 from flops_fit.errors import Preempted
 from flops_fit.records import SweepPlan
-from flops_fit.stopping import signals_ask_to_stop, signals_end_command
+from flops_fit.stopping import signals_request_stop, signals_end_command
 from flops_fit.store import create_store
 from flops_fit.tasks import make_task
 from flops_fit.training import TrainSettings, train_sweep
@@ -46,7 +46,7 @@ plan = SweepPlan(experiments=tuple(runs), rejected=(), model_cls_name="Dropping"
 settings = TrainSettings(precision="fp32", compile="never", micro_batch_samples=2, checkpoint_seconds=0.2,
                          log_every=10, lease_seconds=5.0, stall_seconds=60.0)
 try:
-    with signals_end_command(), open_world() as world, signals_ask_to_stop():
+    with signals_end_command(), open_world() as world, signals_request_stop():
         store = create_store(Path(sys.argv[1]), plan)
         train_sweep(task, store.plan.experiments, store, world=world, settings=settings)
 except Preempted:

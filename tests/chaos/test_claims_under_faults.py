@@ -13,7 +13,7 @@ from storm import fork
 
 from flops_fit import files
 from flops_fit.claims import Attempt, Board, Hold, Lease, board, this_worker
-from flops_fit.claims.attempt import MAX_FRUITLESS, MAX_WITNESSED
+from flops_fit.claims.attempt import MAX_WITHOUT_PROGRESS, MAX_WITNESSED
 from flops_fit.errors import StoreError
 from flops_fit.files import publish
 from flops_fit.records import RunResult
@@ -88,15 +88,15 @@ def test_a_run_whose_workers_vanish_without_progress_fails_at_the_limit(store, m
     monkeypatch.setattr(board, "time", type("Clock", (), {"monotonic": staticmethod(lambda: now[0])}))
     watcher = board_of(store, lease=Lease(seconds=10))
     name = store.plan.experiments[0].experiment_id
-    for number in range(1, MAX_FRUITLESS + 1):
+    for number in range(1, MAX_WITHOUT_PROGRESS + 1):
         assert board_of(store, elsewhere).take().number == number
         watcher.has_free()
         now[0] += 11
         assert watcher._next_attempt(store.plan.experiments[0], store.listing()) == (
-            number + 1 if number < MAX_FRUITLESS else None
+            number + 1 if number < MAX_WITHOUT_PROGRESS else None
         )
     assert store.outcome(name).status == "failed"
-    assert f"{MAX_FRUITLESS} attempts in a row" in store.outcome(name).reason
+    assert f"{MAX_WITHOUT_PROGRESS} attempts in a row" in store.outcome(name).reason
 
 
 def test_a_failed_run_is_taken_again_only_where_it_was_asked_for(store):
@@ -199,7 +199,7 @@ def test_a_worker_that_cannot_beat_stops_before_its_lease_is_over(store, monkeyp
         raise OSError(errno.EIO, "Input/output error")
 
     monkeypatch.setattr(Attempt, "beat", refuse)
-    with Hold(attempt, beat_seconds=0.005, lease_seconds=0.05) as hold:
+    with Hold(attempt, lease=Lease(seconds=0.05)) as hold:
         while not hold.is_superseded:
             assert hold.seconds < 60
 

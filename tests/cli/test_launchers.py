@@ -6,8 +6,8 @@ import sys
 import pytest
 from support import REPO, make_experiment
 
-from flops_fit.launching import EXIT_CODES
 from flops_fit.records import SweepPlan
+from flops_fit.stopping import EXIT_CODES
 from flops_fit.store import create_store
 
 

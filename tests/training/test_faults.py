@@ -6,18 +6,21 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
 import torch
 from support import make_experiment, sequence_loss
 
-from flops_fit.claims import Hold
+from flops_fit.claims import Hold, admitted, this_worker
 from flops_fit.errors import Preempted, StoreError
 from flops_fit.records import SweepPlan
-from flops_fit.stopping import signals_ask_to_stop
+from flops_fit.stopping import signals_request_stop
 from flops_fit.store import create_store
 from flops_fit.training import TrainSettings, metrics, train_sweep
+from flops_fit.training.sweep import Turn
 
 EACH_STEP = {"checkpoint_seconds": 0.0, "compile": "never", "precision": "fp32", "log_every": 5}
 RUNS = [make_experiment(experiment_id=f"run-{w}", size_param_value=w, num_tokens=16 * 150) for w in (8, 12)]
@@ -50,7 +53,7 @@ def sweep(tiny_task, world, tmp_path):
             experiments=tuple(RUNS), rejected=(), model_cls_name="TinyLM", size_param="width", compute_budgets=(1e6,)
         )
         store = create_store(tmp_path / folder, plan)
-        with signals_ask_to_stop():
+        with signals_request_stop():
             train_sweep(task, RUNS, store, world=world, settings=TrainSettings(**(EACH_STEP | settings)))
         return store
 
@@ -236,3 +239,37 @@ def test_a_loss_that_is_not_finite_stops_before_the_weights_change(tiny_task, sw
     assert store.pending() == ()
     assert store.pending(retry_failed=True) == ()
     assert not list((tmp_path / "sweep" / "runs").glob("*/checkpoints/step-*"))
+
+
+def test_a_run_taken_while_another_rank_is_asked_to_stop_is_given_back(sweep, losses, monkeypatch, tmp_path):
+    with monkeypatch.context() as patch:
+        patch.setattr("flops_fit.distributed.World.gather", lambda self, turn: [turn, Turn.STOP])
+        with pytest.raises(Preempted):
+            sweep()
+    (end,) = (tmp_path / "sweep" / "ends").iterdir()
+    assert json.loads(end.read_text())["status"] == "preempted"
+    assert losses_of(sweep()) == losses
+
+
+def test_an_error_of_the_training_is_no_error_of_the_folder(tmp_path):
+    with pytest.raises(ConnectionError, match="hub"), admitted(make_claims_folder(tmp_path), this_worker()):
+        raise ConnectionError("the hub is away")
+
+
+def make_claims_folder(path):
+    (path / "claims").mkdir()
+    return path
+
+
+def test_a_stalled_rank_leaves_its_exit_code_for_the_command_that_launched_it(tmp_path):
+    code = (
+        "import time\n"
+        "from flops_fit.claims import Hold\n"
+        "from flops_fit.stopping import signals_end_command\n"
+        "with signals_end_command(), Hold(stall_seconds=0.05):\n"
+        "    time.sleep(60)\n"
+    )
+    environment = os.environ | {"FLOPS_FIT_EXIT_CODES": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, timeout=50)
+    assert done.returncode == 75
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["75"]

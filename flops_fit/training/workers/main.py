@@ -22,7 +22,7 @@ import torch
 from flops_fit.distributed import open_world
 from flops_fit.errors import ContractError, FlopsFitError, Preempted
 from flops_fit.records import Experiment, RunResult
-from flops_fit.stopping import signals_ask_to_stop, signals_end_command
+from flops_fit.stopping import signals_end_command, signals_request_stop
 from flops_fit.store import open_store
 from flops_fit.tasks import Task
 from flops_fit.training.settings import TrainSettings
@@ -73,7 +73,7 @@ def work(link: Connection) -> None:
     def start(run: Experiment) -> None:
         link.send(("start", run.experiment_id))
 
-    with open_world(neighbours=config.neighbours) as world, signals_ask_to_stop():
+    with open_world(neighbours=config.neighbours) as world, signals_request_stop():
         link.send(("ready",))
         train_sweep(
             task, [e for e in store.plan.experiments if e.experiment_id in wanted], store, world=world,

@@ -14,11 +14,11 @@ from typing import Any
 
 from flops_fit import errors
 from flops_fit.claims import Board, Lease, end_attempt, open_claims, read_beat, this_worker
-from flops_fit.claims.time_left import TimeLeft, rough_seconds
+from flops_fit.claims.time_left import TimeLeft
 from flops_fit.errors import LaunchError, Preempted
 from flops_fit.recipes.trunks import group_by_trunk
 from flops_fit.records import Experiment, RunResult
-from flops_fit.stopping import preempted_by, stop_asked
+from flops_fit.stopping import preempted_by, stop_requested
 from flops_fit.store import Store
 from flops_fit.tasks import Task
 from flops_fit.training.settings import TrainSettings
@@ -72,7 +72,7 @@ def train_with_workers(
         Preempted: If a signal asked this process or a worker to stop.
         StoreError: If the disk refuses.
     """
-    trunks = sorted(group_by_trunk(experiments, share_trunks=settings.share_trunks), key=rough_seconds, reverse=True)
+    trunks = group_by_trunk(experiments, share_trunks=settings.share_trunks)
     free = places(workers)
     gpus = ",".join(sorted({place.gpu for place in free if place.gpu is not None}))
     logger.info("%d workers, CPU threads each: %d%s", workers, free[0].threads, f", on GPU {gpus}" if gpus else "")
@@ -134,7 +134,7 @@ class _Supervisor:
     def restart(self, place: Place) -> bool:
         """Waits for runs that others hold; starts a worker once one is free. Returns whether any is left."""
         while self.board.open_runs():
-            if (asked := stop_asked()) is not None:
+            if (asked := stop_requested()) is not None:
                 raise preempted_by(asked)
             if self.board.has_free():
                 self.start([place])
@@ -169,7 +169,7 @@ class _Supervisor:
             case ("error", kind, text):
                 raise getattr(errors, kind, RuntimeError)(text)
             case _:
-                self._bury(worker)
+                self._replace_dead(worker)
 
     def look_after(self) -> None:
         """Stops all where a signal asks to; kills workers whose heart has stopped.
@@ -178,7 +178,7 @@ class _Supervisor:
             Preempted: If a signal asked to stop.
             KeyboardInterrupt: The same for Ctrl-C.
         """
-        if (asked := stop_asked()) is not None:
+        if (asked := stop_requested()) is not None:
             stop(self.workers, seconds=INTERRUPT_SECONDS if asked == signal.SIGINT else GRACE_SECONDS)
             self.workers.clear()
             raise preempted_by(asked)
@@ -194,7 +194,7 @@ class _Supervisor:
                 if last is None or last.count != count:
                     self._beaten[worker.process.pid] = _Beaten(count, now)
                 elif now - last.since > self.settings.stall_seconds + 2 * lease.beat_seconds:
-                    logger.warning("a worker process is silent; it is killed")
+                    logger.warning("a worker process sends no heartbeats; killing it")
                     reason = f"no heartbeat for {now - last.since:.0f} s: the process was stopped or hung."
                     end_attempt(self.store, run, claim.attempt, "stalled", reason, steps=beat.steps if beat else 0)
                     worker.kill()
@@ -207,7 +207,7 @@ class _Supervisor:
         if self.progress is not None:
             self.progress(result, self.left.after(result))
 
-    def _bury(self, worker: WorkerProcess) -> None:
+    def _replace_dead(self, worker: WorkerProcess) -> None:
         """Publishes how a worker ended in the middle of a run, and replaces it while runs are left."""
         ending = worker.describe_end()
         stop([worker])

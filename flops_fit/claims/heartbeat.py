@@ -2,25 +2,38 @@
 
 import contextlib
 import logging
-import os
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 from flops_fit.claims.attempt import Attempt, Beat
 from flops_fit.errors import Preempted, StoreError
-from flops_fit.stopping import is_command, stop_asked
+from flops_fit.stopping import end_process, is_command, stop_requested
 
 logger = logging.getLogger(__name__)
 # Attempts that this process is making. One that it left by an error is nobody's, though the process still runs.
-_BEATING: set[tuple[Path, str, int]] = set()
+_ACTIVE: set[tuple[Path, str, int]] = set()
 
 
-def is_made_here(root: Path, name: str, attempt: int) -> bool:
+def is_active_here(root: Path, name: str, attempt: int) -> bool:
     """Whether this process is making an attempt at the run ``name`` now."""
-    return (root, name, attempt) in _BEATING
+    return (root, name, attempt) in _ACTIVE
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lease:
+    """How long a claim holds."""
+
+    seconds: float = 600.0
+    """Without a new heartbeat, by the observer's clock; well over the cache time of network file systems."""
+
+    @property
+    def beat_seconds(self) -> float:
+        """Between two heartbeats."""
+        return self.seconds / 10
 
 
 class Hold:
@@ -32,24 +45,22 @@ class Hold:
 
     Args:
         attempt: That this process makes; None for a rank that follows the main one, or a run without a store.
-        beat_seconds: Between two heartbeats.
+        lease: Of all workers of the folder.
         stall_seconds: Without progress; None for no watch.
-        lease_seconds: After so long without a heartbeat others take over.
     """
 
     def __init__(
         self,
         attempt: Attempt | None = None,
         *,
-        beat_seconds: float = 60.0,
+        lease: Lease | None = None,
         stall_seconds: float | None = None,
-        lease_seconds: float = 600.0,
     ) -> None:
         self.attempt = attempt
         self.steps = 0
         """Steps done."""
         self.first_step: int | None = None
-        self._beat_seconds, self._stall_seconds, self._lease_seconds = beat_seconds, stall_seconds, lease_seconds
+        self._lease, self._stall_seconds = lease or Lease(), stall_seconds
         self._started = self._progressed = self._beaten = time.monotonic()
         self._count = 0
         self._is_superseded = False
@@ -72,7 +83,7 @@ class Hold:
     @property
     def must_stop(self) -> bool:
         """Whether a signal asks this process to stop, or the attempt is superseded."""
-        return self._is_superseded or stop_asked() is not None
+        return self._is_superseded or stop_requested() is not None
 
     @property
     def seconds(self) -> float:
@@ -100,7 +111,7 @@ class Hold:
             logger.warning("no checkpoint, since another worker has taken over: %s", error)
 
     def __enter__(self) -> Self:
-        _BEATING.update(self._key)
+        _ACTIVE.update(self._key)
         self._beat()
         if self.attempt is not None or self._stall_seconds is not None:
             self._thread = threading.Thread(target=self._run, daemon=True, name="flops-fit heart")
@@ -108,7 +119,7 @@ class Hold:
         return self
 
     def __exit__(self, *_: object) -> None:
-        _BEATING.difference_update(self._key)
+        _ACTIVE.difference_update(self._key)
         self._done.set()
         if self._thread is not None:
             self._thread.join()
@@ -119,12 +130,13 @@ class Hold:
         return set() if made is None else {(made.store.root, made.experiment.experiment_id, made.number)}
 
     def _run(self) -> None:
-        pause = min(self._beat_seconds, (self._stall_seconds or self._beat_seconds) / 10)
+        beat_seconds = self._lease.beat_seconds
+        pause = min(beat_seconds, (self._stall_seconds or beat_seconds) / 10)
         while not self._done.wait(pause):
             if self._stall_seconds is not None and time.monotonic() - self._progressed > self._stall_seconds:
                 self._stall()
                 return
-            if time.monotonic() - self._beaten >= self._beat_seconds:
+            if time.monotonic() - self._beaten >= beat_seconds:
                 self._beat()
 
     def _beat(self) -> None:
@@ -136,21 +148,19 @@ class Hold:
             self.look()
             self.attempt.beat(Beat(count=self._count, steps=self.steps, seconds=self.seconds, first_step=first))
             self._beaten = time.monotonic()
-        except (OSError, StoreError) as error:
-            logger.warning("no heartbeat: %s", error)
+        except OSError as error:
+            logger.warning("heartbeat not written: %s", error)
             # Others take over soon: stop before they do.
-            if time.monotonic() - self._beaten > self._lease_seconds - 2 * self._beat_seconds:
+            if time.monotonic() - self._beaten > self._lease.seconds - 2 * self._lease.beat_seconds:
                 self._is_superseded = True
 
     def _stall(self) -> None:
-        reason = (
-            f"no progress for {self._stall_seconds:.0f} s after step {self.steps}; train.stall_seconds is the limit."
-        )
+        reason = f"no progress for {self._stall_seconds:.0f} s (train.stall_seconds) after step {self.steps}."
         logger.error("%s", reason)
         if self.attempt is not None and is_command():
             try:
                 self.attempt.end("stalled", reason, steps=self.steps, seconds=self.seconds)
-            except (OSError, StoreError) as error:
+            except OSError as error:
                 logger.error("%s", error)
         if is_command():
-            os._exit(Preempted.exit_code)
+            end_process(Preempted.exit_code)
